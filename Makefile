@@ -1,0 +1,68 @@
+# Every command of the project, one target each. The first run makes .venv and installs into it.
+#   make demo     the side-by-side benchmark, quick form: a table and a picture
+#   make test     all tests, on the Python of .venv
+#   make check    ruff, mypy strict, import-linter, and the C code with warnings as errors
+#   make matrix   the torch-free tests of core and capture on every supported Python found here
+#   make bench    the full benchmark, with WebPPL where node and npm are there
+#   make build    compile contpoutine._native in place (done by the others when a C file changed)
+#   make clean    remove what the others made, the virtual environments last
+
+# torch has a CPU build for 3.11 first of all; set PYTHON= to choose another.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo $$p; break; }; done)
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INSTALLED := $(VENV)/.installed
+BUILT := $(VENV)/.built
+NATIVE := $(wildcard contpoutine/native/*.c contpoutine/native/*.h)
+PEERS := benchmarks/node_modules/.installed
+ARGS ?=
+
+.PHONY: demo test check bench matrix build clean
+
+demo: $(BUILT)
+	$(PY) -m benchmarks --quick $(ARGS)
+
+test: $(BUILT)
+	$(PY) -m pytest $(ARGS)
+
+check: $(BUILT)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports --no-logo
+	CONTPOUTINE_WERROR=1 $(PY) setup.py --quiet build_ext --build-lib build/werror --build-temp build/werror
+
+matrix:
+	$(PYTHON) tests/matrix.py $(ARGS)
+
+bench: $(BUILT) $(PEERS)
+	$(PY) -m benchmarks $(ARGS)
+
+build: $(BUILT)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv found; set PYTHON="; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade setuptools
+	$(PIP) --no-build-isolation -e '.[test,bench,check]'
+	@touch $@
+
+$(BUILT): $(INSTALLED) $(NATIVE) setup.py
+	$(PY) setup.py --quiet build_ext --inplace
+	@$(PY) -c "import contpoutine; print(contpoutine.capabilities())"
+	@touch $@
+
+# A machine without node still has every other system: the benchmark says what is missing.
+$(PEERS): benchmarks/package.json
+	@if command -v npm >/dev/null; then \
+		npm install --prefix benchmarks --no-package-lock --no-audit --no-fund --loglevel=error && touch $@; \
+	else echo "npm not found: the benchmark runs without WebPPL"; fi
+
+clean:
+	rm -rf build dist *.egg-info contpoutine/_native*.so benchmarks/out benchmarks/node_modules
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find contpoutine tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf .venv .venv-3.*
