@@ -62,7 +62,7 @@ def content_key(value: Any) -> Hashable:
     """
     kind = type(value)
     if kind in _ATOMS:
-        return "nan" if value != value else value  # noqa: PLR0124 (NaN)
+        return "nan" if value != value else value
     if is_tensor(value):
         return _tensor_key(value)
     if is_array(value):
