@@ -1,34 +1,41 @@
 """Distributions: finite ones over any Python values, and torch's own under their own names.
 
-Importing this package does not import torch.
+`Flip`, `Finite`, `UniformDraw`, `RandInt` and `Delta` need no torch, and importing this package
+does not import it. `Bernoulli`, `Categorical`, `Normal` and every other distribution of torch's is
+there as well, from the moment it is asked for: subclasses of torch's classes, with cheap
+validation, Pyro's `to_event` and `mask`, and a light path for scalar coins and categories.
 """
 
 from __future__ import annotations
 
-from .choices import (
-    Choices,
-    ElementChoices,
-    check_distribution,
-    choices,
-    draw,
-    has_finite_support,
-    log_weight,
-)
+from typing import TYPE_CHECKING, Any
+
+from . import choices as choices
 from .finite import Delta, Finite, FiniteDistribution, Flip, RandInt, UniformDraw, Unit
 
-__all__ = [
-    "Choices",
-    "Delta",
-    "ElementChoices",
-    "Finite",
-    "FiniteDistribution",
-    "Flip",
-    "RandInt",
-    "UniformDraw",
-    "Unit",
-    "check_distribution",
-    "choices",
-    "draw",
-    "has_finite_support",
-    "log_weight",
-]
+__all__ = ["Delta", "Finite", "FiniteDistribution", "Flip", "RandInt", "UniformDraw", "Unit"]
+
+if TYPE_CHECKING:
+    from torch.distributions import *  # noqa: F403
+
+    from .bernoulli import Bernoulli as Bernoulli
+    from .categorical import Categorical as Categorical
+    from .normal import Normal as Normal
+    from .torch_distribution import Independent as Independent  # type: ignore[assignment]
+    from .torch_distribution import Masked as Masked
+
+
+def __getattr__(name: str) -> Any:
+    """A name of torch.distributions, kept after its first use."""
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .torch_backed import named
+
+    found = globals()[name] = named(name)
+    return found
+
+
+def __dir__() -> list[str]:
+    from .torch_backed import names
+
+    return sorted({*globals(), *names()})

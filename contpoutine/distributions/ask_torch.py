@@ -11,7 +11,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.distributions import Distribution, Independent, constraints
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Independent,
+    OneHotCategorical,
+    constraints,
+)
+from torch.nn.functional import logsigmoid
 
 from .choices import (
     Choices,
@@ -21,45 +29,88 @@ from .choices import (
     not_enumerable,
     outside_support,
 )
+from .exact import (
+    categories_from_logits,
+    categories_from_probs,
+    coin_from_logit,
+    coin_from_prob,
+)
+from .value_tensors import value_tensors
 
 
 def torch_choices(fn: Distribution, name: str) -> Choices | ElementChoices:
     """`choices` for any torch distribution with `enumerate_support`."""
-    base = fn
-    while isinstance(base, Independent):
-        base = base.base_dist
-    if base is not fn:
-        ask = getattr(base, "_choices", None)
-        answer: Choices | ElementChoices = ask(name) if ask else torch_choices(base, name)
-        return answer
+    while isinstance(fn, Independent):
+        fn = fn.base_dist
     if not fn.has_enumerate_support:
         raise not_enumerable(fn, name)
     with torch.no_grad():
-        try:
-            support = fn.enumerate_support()
-        except NotImplementedError as error:
-            raise not_enumerable(fn, name, str(error)) from error
-        log_probs = fn.log_prob(support).double()
+        values, rows = _table(fn, name)
     if not fn.batch_shape:
-        values = tuple([value.clone() for value in support.unbind(0)])
-        return checked_choices(values, log_probs.tolist(), fn, name)
-    count = fn.batch_shape.numel()
-    per_element = support.expand(-1, *fn.batch_shape, *fn.event_shape)
-    per_element = per_element.reshape(len(support), count, *fn.event_shape)
-    rows = log_probs.reshape(len(support), count).t().tolist()
+        return checked_choices(values[0], rows[0], fn, name)
     elements = [
-        checked_choices(tuple([v.clone() for v in per_element[:, i].unbind(0)]), row, fn, name)
-        for i, row in enumerate(rows)
+        checked_choices(column, row, fn, name) for column, row in zip(values, rows, strict=True)
     ]
-    return ElementChoices(elements, assembler(fn.batch_shape + fn.event_shape, support))
+    return ElementChoices(elements, assembler(fn))
 
 
-def assembler(shape: torch.Size, like: torch.Tensor) -> Callable[[Sequence[Any]], torch.Tensor]:
-    """A function from one value for each element to a tensor of `shape`."""
+def _table(
+    fn: Distribution, name: str
+) -> tuple[Sequence[tuple[Any, ...]], Sequence[Sequence[float]]]:
+    """The values and the log-probabilities of each element of the batch, in row-major order."""
+    exact = exact_log_probs(fn)
+    if exact is not None and not fn.event_shape:
+        dtype = torch.int64 if isinstance(fn, Categorical) else fn._param.dtype  # type: ignore[attr-defined]
+        count = len(exact[0]) if exact else 0
+        return [value_tensors(count, dtype, _param_of(fn).device)] * len(exact), exact
+    try:
+        support = fn.enumerate_support()
+    except NotImplementedError as error:
+        raise not_enumerable(fn, name, str(error)) from error
+    size = fn.batch_shape.numel()
+    split = support.reshape(len(support), size, *fn.event_shape)
+    values = [tuple([v.clone() for v in split[:, i].unbind(0)]) for i in range(size)]
+    if exact is None:
+        log_probs = fn.log_prob(support).double()  # one call for the whole support
+        exact = log_probs.reshape(len(support), size).t().tolist()
+    return values, exact
+
+
+def exact_log_probs(fn: Distribution) -> list[tuple[float, ...]] | None:
+    """Float64 log-probabilities of each element of a batch of coins or categories.
+
+    None for any other class, and for a subclass with a `log_prob` of its own.
+    """
+    log_prob = type(fn).log_prob
+    if log_prob is Bernoulli.log_prob:
+        numbers = _param_of(fn).detach().double().reshape(-1).tolist()
+        by_number = coin_from_prob if _has_probs(fn) else coin_from_logit
+        return [by_number(x) for x in numbers]
+    if log_prob is Categorical.log_prob or log_prob is OneHotCategorical.log_prob:
+        param = _param_of(fn).detach().double()
+        rows = param.reshape(-1, param.shape[-1]).tolist()
+        by_row = categories_from_probs if _has_probs(fn) else categories_from_logits
+        return [by_row(row) for row in rows]
+    return None
+
+
+def _param_of(fn: Any) -> torch.Tensor:
+    """The parameter that `fn` was built from, whether probabilities or logits."""
+    param: torch.Tensor = fn._param
+    return param
+
+
+def _has_probs(fn: Any) -> bool:
+    return getattr(fn, "_categorical", fn).__dict__.get("probs") is _param_of(fn)
+
+
+def assembler(fn: Distribution) -> Callable[[Sequence[Any]], torch.Tensor]:
+    """A function from one value for each element to the tensor that the model receives."""
+    shape = fn.batch_shape + fn.event_shape
 
     def assemble(values: Sequence[Any]) -> torch.Tensor:
         if not values:
-            return like.new_empty(shape)
+            return torch.empty(shape)
         return torch.stack(tuple(values)).reshape(shape)
 
     return assemble
@@ -70,8 +121,35 @@ def torch_log_weight(fn: Distribution, value: Any, name: str) -> float:
     tensor = as_tensor(fn, value)
     with torch.no_grad():
         check_support(fn, tensor, name)
-        weight = float(fn.log_prob(tensor).double().sum())
+        log_prob = _exact_log_prob(fn, tensor)
+        weight = float((fn.log_prob(tensor) if log_prob is None else log_prob).double().sum())
     return checked_weight(weight, fn, name, value)
+
+
+def _exact_log_prob(fn: Distribution, value: torch.Tensor) -> torch.Tensor | None:
+    """Float64 log-probabilities of observed coins and categories, impossible being -inf.
+
+    They agree with `exact_log_probs`, so that an observation and a choice of the same value weigh
+    the same. None for any other class, and for a subclass with a `log_prob` of its own.
+    """
+    while isinstance(fn, Independent):
+        fn = fn.base_dist
+    log_prob = type(fn).log_prob
+    if log_prob is Bernoulli.log_prob:
+        param = _param_of(fn).double()
+        if _has_probs(fn):
+            return torch.where(value == 1, param.log(), (-param).log1p())
+        return logsigmoid(torch.where(value == 1, param, -param))
+    if log_prob is Categorical.log_prob or log_prob is OneHotCategorical.log_prob:
+        param = _param_of(fn).double()
+        if _has_probs(fn):
+            logs = (param / param.sum(-1, keepdim=True)).log()
+        else:
+            logs = param.log_softmax(-1)
+        index = value.argmax(-1) if log_prob is OneHotCategorical.log_prob else value.long()
+        index, logs = torch.broadcast_tensors(index.unsqueeze(-1), logs)
+        return logs.gather(-1, index[..., :1]).squeeze(-1)
+    return None
 
 
 def as_tensor(fn: Distribution, value: Any) -> Any:
