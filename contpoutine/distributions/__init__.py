@@ -10,32 +10,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import choices as choices
-from .finite import Delta, Finite, FiniteDistribution, Flip, RandInt, UniformDraw, Unit
+from contpoutine.distributions import choices as choices
+from contpoutine.distributions.finite import (
+    Delta,
+    Finite,
+    FiniteDistribution,
+    Flip,
+    RandInt,
+    UniformDraw,
+    Unit,
+)
 
 __all__ = ["Delta", "Finite", "FiniteDistribution", "Flip", "RandInt", "UniformDraw", "Unit"]
 
 if TYPE_CHECKING:
     from torch.distributions import *  # noqa: F403
 
-    from .bernoulli import Bernoulli as Bernoulli
-    from .categorical import Categorical as Categorical
-    from .normal import Normal as Normal
-    from .torch_distribution import Independent as Independent  # type: ignore[assignment]
-    from .torch_distribution import Masked as Masked
+    from contpoutine.distributions.bernoulli import Bernoulli as Bernoulli
+    from contpoutine.distributions.categorical import Categorical as Categorical
+    from contpoutine.distributions.normal import Normal as Normal
+    from contpoutine.distributions.torch_distribution import Independent as Independent  # type: ignore[assignment]
+    from contpoutine.distributions.torch_distribution import Masked as Masked
 
 
 def __getattr__(name: str) -> Any:
     """A name of torch.distributions, kept after its first use."""
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .torch_backed import named
+    from contpoutine.distributions.torch_backed import named
 
     found = globals()[name] = named(name)
     return found
 
 
 def __dir__() -> list[str]:
-    from .torch_backed import names
+    from contpoutine.distributions.torch_backed import names
 
     return sorted({*globals(), *names()})

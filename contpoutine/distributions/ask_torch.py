@@ -21,7 +21,7 @@ from torch.distributions import (
 )
 from torch.nn.functional import logsigmoid
 
-from .choices import (
+from contpoutine.distributions.choices import (
     Choices,
     ElementChoices,
     checked_choices,
@@ -29,13 +29,13 @@ from .choices import (
     not_enumerable,
     outside_support,
 )
-from .exact import (
+from contpoutine.distributions.exact import (
     categories_from_logits,
     categories_from_probs,
     coin_from_logit,
     coin_from_prob,
 )
-from .value_tensors import value_tensors
+from contpoutine.distributions.value_tensors import value_tensors
 
 
 def torch_choices(fn: Distribution, name: str) -> Choices | ElementChoices:
@@ -147,8 +147,9 @@ def _exact_log_prob(fn: Distribution, value: torch.Tensor) -> torch.Tensor | Non
         else:
             logs = param.log_softmax(-1)
         index = value.argmax(-1) if log_prob is OneHotCategorical.log_prob else value.long()
-        index, logs = torch.broadcast_tensors(index.unsqueeze(-1), logs)
-        return logs.gather(-1, index[..., :1]).squeeze(-1)
+        shape = torch.broadcast_shapes(index.shape, logs.shape[:-1])  # type: ignore[no-untyped-call]
+        logs = logs.expand(*shape, logs.shape[-1])
+        return logs.gather(-1, index.expand(shape).unsqueeze(-1)).squeeze(-1)
     return None
 
 
@@ -160,7 +161,7 @@ def as_tensor(fn: Distribution, value: Any) -> Any:
     """
     if isinstance(value, torch.Tensor) and value.dtype.is_floating_point:
         return value
-    own = not type(fn).log_prob.__module__.startswith(("torch.", __package__ or "contpoutine"))
+    own = not type(fn).log_prob.__module__.startswith(("torch.", __package__ or "contpoutine."))
     dtype, device = (None, None) if own else _floating(fn)
     if isinstance(value, torch.Tensor):
         return value if dtype is None else value.to(dtype)

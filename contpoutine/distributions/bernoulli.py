@@ -9,13 +9,27 @@ import torch
 import torch.distributions as td
 from torch.distributions import constraints
 
-from .ask_torch import torch_choices, torch_log_weight
-from .choices import Choices, ElementChoices, checked_choices, checked_weight, outside_support
-from .exact import coin_from_logit, coin_from_prob
-from .light import LazyParameter, Light, default_dtype, keep, modes, one_of, scalar_number
-from .numbers import plain_number, probability
-from .parameters import as_parameter, check_parameter
-from .value_tensors import value_tensors
+from contpoutine.distributions.ask_torch import torch_choices, torch_log_weight
+from contpoutine.distributions.choices import (
+    Choices,
+    ElementChoices,
+    checked_choices,
+    checked_weight,
+    outside_support,
+)
+from contpoutine.distributions.exact import coin_from_logit, coin_from_prob
+from contpoutine.distributions.light import (
+    LazyParameter,
+    Light,
+    default_dtype,
+    keep,
+    modes,
+    one_of,
+    scalar_number,
+)
+from contpoutine.distributions.numbers import plain_number, probability
+from contpoutine.distributions.parameters import as_parameter, check_parameter
+from contpoutine.distributions.value_tensors import value_tensors
 
 _CPU = torch.device("cpu")
 _kept_probs: dict[Any, Choices] = {}

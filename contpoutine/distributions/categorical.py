@@ -8,13 +8,19 @@ from typing import Any
 import torch
 import torch.distributions as td
 
-from ..errors import DistributionError
-from .ask_torch import torch_choices, torch_log_weight
-from .choices import Choices, ElementChoices, checked_choices, checked_weight, outside_support
-from .exact import categories_from_logits, categories_from_probs
-from .light import LazyParameter, Light, keep, one_of, scalar_number
-from .parameters import as_parameter
-from .value_tensors import untouched, value_tensors
+from contpoutine.distributions.ask_torch import torch_choices, torch_log_weight
+from contpoutine.distributions.choices import (
+    Choices,
+    ElementChoices,
+    checked_choices,
+    checked_weight,
+    outside_support,
+)
+from contpoutine.distributions.exact import categories_from_logits, categories_from_probs
+from contpoutine.distributions.light import LazyParameter, Light, keep, one_of, scalar_number
+from contpoutine.distributions.parameters import as_parameter
+from contpoutine.distributions.value_tensors import untouched, value_tensors
+from contpoutine.errors import DistributionError
 
 _CPU = torch.device("cpu")
 _kept_probs: dict[Any, Choices] = {}

@@ -13,15 +13,15 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from ..errors import (
+from contpoutine.distributions.content import is_tensor
+from contpoutine.distributions.table import FiniteDistribution
+from contpoutine.errors import (
     BadWeightError,
     DistributionError,
     EmptySupportError,
     NotEnumerableError,
     OutsideSupportError,
 )
-from .content import is_tensor
-from .table import FiniteDistribution
 
 __all__ = [
     "Choices",
@@ -208,7 +208,7 @@ def _foreign_choices(fn: Any, name: str) -> Choices | ElementChoices:
     """A distribution of torch's, Pyro's or the user's own."""
     check_distribution(fn, name)
     if _is_torch_distribution(fn):
-        from .ask_torch import torch_choices
+        from contpoutine.distributions.ask_torch import torch_choices
 
         return torch_choices(fn, name)
     if not getattr(fn, "has_enumerate_support", False):
@@ -220,7 +220,7 @@ def _foreign_choices(fn: Any, name: str) -> Choices | ElementChoices:
 def _foreign_log_weight(fn: Any, value: Any, name: str) -> float:
     check_distribution(fn, name)
     if _is_torch_distribution(fn):
-        from .ask_torch import torch_log_weight
+        from contpoutine.distributions.ask_torch import torch_log_weight
 
         return torch_log_weight(fn, value, name)
     return checked_weight(_number(fn.log_prob(value)), fn, name, value)

@@ -12,7 +12,7 @@ Torch and NumPy are recognised only where the program has already imported them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any, NamedTuple
 
 _ATOMS = frozenset({int, float, bool, str, bytes, complex, type(None)})
@@ -44,6 +44,12 @@ def is_tensor(value: Any) -> bool:
     """Whether `value` is a torch tensor; never imports torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
+
+
+def hold_tensor_type(kinds: Iterable[type]) -> bool:
+    """Whether one of these types is torch's tensor; never imports torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and any(issubclass(kind, torch.Tensor) for kind in kinds)
 
 
 def is_array(value: Any) -> bool:

@@ -12,10 +12,10 @@ import operator
 from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self, SupportsFloat, TypeVar, cast, final
 
-from ..errors import BadWeightError, DistributionError, EmptySupportError
-from .content import content_key, is_tensor
-from .numbers import plain_number, probability
-from .table import Columns, FiniteDistribution, build, seal
+from contpoutine.distributions.content import content_key, hold_tensor_type, is_tensor
+from contpoutine.distributions.numbers import plain_number, probability
+from contpoutine.distributions.table import Columns, FiniteDistribution, build, seal
+from contpoutine.errors import BadWeightError, DistributionError, EmptySupportError
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,7 @@ _UNIT_VALUES: tuple[tuple[()], ...] = ((),)
 _flips: dict[Any, Flip] = {}
 _rand_ints: dict[tuple[int, int], RandInt] = {}
 
+_ONLY_FLOATS = {float}
 _SUM_TOLERANCE = 1e-9
 
 
@@ -56,6 +57,7 @@ class Flip(FiniteDistribution[bool]):
     """
 
     __slots__ = ()
+    fork_shared = True  # nothing in it can change
 
     def __new__(cls, p: SupportsFloat) -> Flip:
         try:
@@ -114,6 +116,10 @@ class Finite(FiniteDistribution[V]):
         cls,
         probabilities: Mapping[Any, SupportsFloat] | Iterable[tuple[Any, SupportsFloat]],
     ) -> Finite[V]:
+        if type(probabilities) is dict:
+            columns = _plain_columns(probabilities)
+            if columns is not None:
+                return seal(columns, cls)
         values, weights = _read_weights(probabilities, "Finite")
         total = math.fsum(weights)
         if abs(total - 1.0) > _SUM_TOLERANCE and total > 0.0:
@@ -137,6 +143,29 @@ class Finite(FiniteDistribution[V]):
         if top > 0.0:  # so that the total of huge weights does not overflow
             numbers = [x / top for x in numbers]
         return _weighted(cls, values, numbers, math.fsum(numbers), "Finite.from_weights")
+
+
+def _plain_columns(probabilities: dict[Any, Any]) -> Columns | None:
+    """The columns for positive float probabilities that sum to 1; None asks for the long way.
+
+    A model may build a `Finite` at every visit, so this way is short.
+    """
+    weights = probabilities.values()
+    kinds = set(map(type, probabilities))
+    if set(map(type, weights)) != _ONLY_FLOATS or hold_tensor_type(kinds):
+        return None
+    total = math.fsum(weights)
+    if not (min(weights) > 0.0 and abs(total - 1.0) <= _SUM_TOLERANCE):
+        return None
+    columns = Columns()
+    columns.values = values = tuple(probabilities)
+    columns.log_probs = log_probs = tuple(map(math.log, weights))
+    if total != 1.0:
+        shift = math.log(total)
+        columns.log_probs = log_probs = tuple([x - shift for x in log_probs])
+    columns.impossible = columns.parameters = ()
+    columns.table = dict(zip(values, log_probs, strict=True))
+    return columns
 
 
 def _read_weights(
@@ -240,6 +269,7 @@ class RandInt(FiniteDistribution[int]):
     """
 
     __slots__ = ()
+    fork_shared = True  # nothing in it can change
 
     def __new__(cls, low: int, high: int | None = None) -> RandInt:
         if high is None:
@@ -295,7 +325,7 @@ class Delta(FiniteDistribution[V]):
         columns.values = (value,)
         columns.log_probs = (0.0,)
         columns.impossible = ()
-        columns.parameters = (value,)
+        columns.parameters = ()
         try:
             columns.table = {value: 0.0}
         except TypeError:
@@ -322,6 +352,7 @@ class Unit(FiniteDistribution[tuple[()]]):
     """
 
     __slots__ = ()
+    fork_shared = True  # nothing in it can change
 
     def __new__(cls, log_factor: SupportsFloat | torch.Tensor) -> Self:
         weight = log_factor if type(log_factor) is float else _total(log_factor)

@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import torch
 import torch.distributions as td
 
-from ..errors import DistributionError
-from .torch_distribution import TorchDistribution
+from contpoutine.distributions.torch_distribution import TorchDistribution
+from contpoutine.errors import DistributionError
 
 # Not zero inside `with torch.device(...)` and after `torch.set_default_device`: there a number
 # becomes a tensor on another device, and torch makes the instance at once.

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 import torch.distributions as td
 
-from ..errors import DistributionError
-from .ask_torch import torch_log_weight
-from .choices import checked_weight
-from .light import Light, scalar_number
-from .numbers import plain_number
-from .parameters import as_parameter, check_parameter
+from contpoutine.distributions.ask_torch import torch_log_weight
+from contpoutine.distributions.choices import checked_weight
+from contpoutine.distributions.light import Light, scalar_number
+from contpoutine.distributions.numbers import plain_number
+from contpoutine.distributions.parameters import as_parameter, check_parameter
+from contpoutine.errors import DistributionError
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 

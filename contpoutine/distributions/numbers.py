@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, SupportsFloat
 
-from ..errors import DistributionError
+from contpoutine.errors import DistributionError
 
 
 def plain_number(value: SupportsFloat | Any, what: str) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.distributions import Distribution, constraints
 
-from ..errors import DistributionError
+from contpoutine.errors import DistributionError
 
 
 def as_parameter(value: Any) -> Any:

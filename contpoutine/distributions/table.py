@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
-from ..errors import OutsideSupportError
-from .content import content_key
+from contpoutine.distributions.content import content_key
+from contpoutine.errors import OutsideSupportError
 
 if TYPE_CHECKING:
     import torch
@@ -124,6 +124,13 @@ class FiniteDistribution(Columns, Generic[V]):
 
     def __delattr__(self, name: str) -> NoReturn:
         self.__setattr__(name, None)
+
+    def __fork__(self, memo: Callable[[Any], Any]) -> FiniteDistribution[V]:
+        """What a forked computation that made this distribution holds in its place."""
+        values = tuple([memo(value) for value in self.values])
+        if all(new is old for new, old in zip(values, self.values, strict=True)):
+            return self
+        return build(type(self), values, self.log_probs, self.impossible, self.parameters)
 
     def __copy__(self) -> FiniteDistribution[V]:
         return self

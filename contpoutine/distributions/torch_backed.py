@@ -14,12 +14,12 @@ from typing import Any
 
 import torch.distributions as td
 
-from ..errors import DistributionError
-from .bernoulli import Bernoulli
-from .categorical import Categorical
-from .normal import Normal
-from .parameters import as_parameter, check_parameters
-from .torch_distribution import Independent, Masked, TorchDistribution
+from contpoutine.distributions.bernoulli import Bernoulli
+from contpoutine.distributions.categorical import Categorical
+from contpoutine.distributions.normal import Normal
+from contpoutine.distributions.parameters import as_parameter, check_parameters
+from contpoutine.distributions.torch_distribution import Independent, Masked, TorchDistribution
+from contpoutine.errors import DistributionError
 
 __all__ = ["Bernoulli", "Categorical", "Independent", "Masked", "Normal", "named", "names"]
 

@@ -12,7 +12,7 @@ import torch
 from torch.distributions import Distribution
 from torch.distributions import Independent as TorchIndependent
 
-from ..errors import DistributionError
+from contpoutine.errors import DistributionError
 
 Shape = torch.Size | tuple[int, ...] | list[int]
 
