@@ -1,0 +1,220 @@
+"""What a fork does with an object that the computation made: the part that is decided in Python.
+
+C copies the builtin containers, cells, functions, generators and exceptions by itself
+(`native/clone.c`). For an instance of any other type it asks `classify` once, and keeps the answer:
+
+    SHARE     instances never change (or are immutable to models), so branches share them
+    WATCH     shared, but their version counter is compared before a branch goes on (tensors)
+    HOLDS     shared, and may hold tensors, which are watched (torch distributions)
+    ITERATE   an iterator that is copied word by word, with what it refers to copied in turn
+    callable  copies one instance: f(instance, memo) -> copy
+    sentence  cannot be copied, and the sentence says why; the computation falls back on replay
+
+What has no rule here is refused: nothing is shared because nobody knew better.
+"""
+
+from __future__ import annotations
+
+import builtins
+import collections
+import datetime
+import decimal
+import enum
+import fractions
+import functools
+import gc
+import itertools
+import operator
+import pathlib
+import re
+import sys
+import types
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from contpoutine.errors import CaptureError
+
+Rule = str | Callable[[Any, Any], Any]
+
+SHARE, WATCH, HOLDS, ITERATE = "share", "watch", "holds", "iterate"
+
+IMMUTABLE: tuple[type, ...] = (
+    datetime.date,
+    datetime.datetime,
+    datetime.time,
+    datetime.timedelta,
+    datetime.timezone,
+    decimal.Decimal,
+    fractions.Fraction,
+    pathlib.PurePosixPath,
+    pathlib.PureWindowsPath,
+    pathlib.PosixPath,
+    uuid.UUID,
+    re.Pattern,
+    re.Match,
+    slice,
+    memoryview,
+    operator.attrgetter,
+    operator.itemgetter,
+    operator.methodcaller,
+    types.TracebackType,
+    types.MethodWrapperType,
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+    types.GenericAlias,
+    types.UnionType,
+    builtins.property,
+)
+
+# Iterators whose C struct is made of numbers and references only, each reference reported by
+# tp_traverse. Those that own a buffer (product, permutations, combinations), share a cache (tee)
+# or keep a borrowed pointer (groupby) are not among them.
+WORD_BY_WORD: tuple[type, ...] = (
+    type(iter([])),
+    type(reversed([])),
+    type(iter(())),
+    type(iter("a")),
+    type(iter("\u1234")),
+    type(iter(b"")),
+    type(iter(bytearray())),
+    type(iter(range(0))),
+    type(iter({})),
+    type(iter({}.values())),
+    type(iter({}.items())),
+    type(reversed({})),
+    type(reversed({}.values())),
+    type(reversed({}.items())),
+    type(iter(set())),
+    type(iter(int, 1)),
+    reversed,
+    enumerate,
+    zip,
+    map,
+    filter,
+    itertools.count,
+    itertools.cycle,
+    itertools.repeat,
+    itertools.chain,
+    itertools.islice,
+    itertools.accumulate,
+    itertools.takewhile,
+    itertools.dropwhile,
+    itertools.filterfalse,
+    itertools.starmap,
+    itertools.compress,
+    itertools.zip_longest,
+    itertools.pairwise,
+)
+
+
+class _Sequence:
+    """An object that is iterable by `__getitem__` only: its iterator has a type of its own."""
+
+    def __getitem__(self, index: int) -> int:
+        raise IndexError
+
+
+def _copy_deque(old: Any, memo: Any) -> Any:
+    fresh: Any = collections.deque(maxlen=old.maxlen)
+    memo.record(old, fresh)
+    fresh.extend(memo(item) for item in old)
+    return fresh
+
+
+def _copy_defaultdict(old: Any, memo: Any) -> Any:
+    fresh: Any = collections.defaultdict(memo(old.default_factory))
+    memo.record(old, fresh)
+    for key, value in old.items():
+        fresh[_same_key(key, memo)] = memo(value)
+    return fresh
+
+
+def _copy_mapping(old: Any, memo: Any) -> Any:
+    fresh = type(old)()
+    memo.record(old, fresh)
+    for key, value in old.items():
+        fresh[_same_key(key, memo)] = memo(value)
+    return fresh
+
+
+def _same_key(key: Any, memo: Any) -> Any:
+    if memo(key) is not key:
+        raise CaptureError("a mapping has a key that the model made and can change")
+    return key
+
+
+def _copy_view(method: str) -> Callable[[Any, Any], Any]:
+    def copy(old: Any, memo: Any) -> Any:
+        (mapping,) = gc.get_referents(old)  # the view's own `mapping` is a proxy of the dict
+        return getattr(memo(mapping), method)()
+
+    return copy
+
+
+def _copy_long_range(old: Any, memo: Any) -> Any:
+    make, args, *state = old.__reduce__()
+    fresh = make(*args)
+    if state:
+        fresh.__setstate__(state[0])
+    return fresh
+
+
+def _copy_partial(old: Any, memo: Any) -> Any:
+    func, args, keywords = memo(old.func), memo(old.args), old.keywords
+    values = {name: memo(value) for name, value in keywords.items()}
+    unchanged = func is old.func and args is old.args
+    if unchanged and all(values[name] is keywords[name] for name in keywords) and not vars(old):
+        return old
+    return functools.partial(func, *args, **values)
+
+
+RULES: dict[type, Rule] = {
+    **dict.fromkeys(IMMUTABLE, SHARE),
+    **dict.fromkeys(WORD_BY_WORD, ITERATE),
+    type(iter(_Sequence())): ITERATE,
+    type(iter(range(2**70))): _copy_long_range,
+    collections.deque: _copy_deque,
+    collections.defaultdict: _copy_defaultdict,
+    collections.OrderedDict: _copy_mapping,
+    collections.Counter: _copy_mapping,
+    type({}.keys()): _copy_view("keys"),
+    type({}.values()): _copy_view("values"),
+    type({}.items()): _copy_view("items"),
+    functools.partial: _copy_partial,
+}
+
+
+def _by_fork(old: Any, memo: Any) -> Any:
+    return old.__fork__(memo)
+
+
+def classify(cls: type) -> Rule:
+    """The rule for instances of a type that is not in `RULES`."""
+    if getattr(cls, "__fork__", None) is not None:
+        return SHARE if cls.__dict__.get("fork_shared") is True else _by_fork
+    if issubclass(cls, (enum.Enum, type, types.ModuleType)):
+        return SHARE
+    if any(base.__dict__.get("fork_shared") is True for base in cls.__mro__):
+        return SHARE
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "Tensor"):
+        if issubclass(cls, torch.Tensor):
+            return WATCH
+        if issubclass(cls, torch.distributions.Distribution):
+            return HOLDS
+        if issubclass(cls, (torch.Size, torch.dtype, torch.device)):
+            return SHARE
+    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        return _copy_named_tuple
+    return "has no rule yet that says how a fork copies it"
+
+
+def _copy_named_tuple(old: Any, memo: Any) -> Any:
+    items = [memo(item) for item in old]
+    if all(new is was for new, was in zip(items, old, strict=True)):
+        return old
+    return tuple.__new__(type(old), items)

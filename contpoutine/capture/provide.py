@@ -1,0 +1,104 @@
+"""What this interpreter can do, and the provider of copies that the machine uses."""
+
+from __future__ import annotations
+
+import random
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from contpoutine.capture import ownership
+from contpoutine.core import native as extension
+from contpoutine.core.capture import Frames, NoProvider, Segment, provide
+
+
+class NativeProvider:
+    """Copies by the C extension."""
+
+    def __init__(self, native: ModuleType) -> None:
+        native.set_rules(ownership.classify, ownership.RULES)
+        native.set_skipped_packages(
+            frozenset(sys.stdlib_module_names)
+            | {"contpoutine", "torch", "numpy", "pyro", "pandas", "scipy", "matplotlib"}
+        )
+        self._outside = native.Outside
+        self.fork = native.fork
+        self.discard = native.discard
+        self.watch = native.watch
+        self.watch_holds = native.watch_holds
+
+    def outside(self, roots: tuple[Any, ...], parent: Any) -> Any:
+        return self._outside(roots, parent)
+
+    def randomness(self) -> Any:
+        return randomness()
+
+    def restore_randomness(self, state: Any) -> None:
+        restore_randomness(state)
+
+
+class ReplayProvider(NoProvider):
+    """No copies, but a replay sees the same global random numbers as the first run."""
+
+    def fork(self, frames: Frames, segment: Segment, outside: Any) -> tuple[Frames, Segment]:
+        from contpoutine.errors import CaptureError
+
+        raise CaptureError(extension.reason)
+
+    def randomness(self) -> Any:
+        return randomness()
+
+    def restore_randomness(self, state: Any) -> None:
+        restore_randomness(state)
+
+
+def randomness() -> tuple[Any, Any, Any]:
+    """The states of the global generators of Python, and of NumPy and torch where loaded."""
+    numpy, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
+    return (
+        random.getstate(),
+        numpy.get_state() if numpy is not None else None,
+        torch.get_rng_state() if torch is not None and hasattr(torch, "get_rng_state") else None,
+    )
+
+
+def restore_randomness(state: tuple[Any, Any, Any]) -> None:
+    """Put the global generators back to `state`."""
+    python, numpy_state, torch_state = state
+    random.setstate(python)
+    if numpy_state is not None:
+        sys.modules["numpy.random"].set_state(numpy_state)
+    if torch_state is not None:
+        sys.modules["torch"].set_rng_state(torch_state)
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What this interpreter can do.
+
+    Attributes:
+        native: suspended computations are cloned in C. Otherwise they are replayed: the same
+            results, at the price of running the model again for each resumption.
+        reason: which extension is in use, or why there is none.
+    """
+
+    native: bool
+    reason: str
+
+    def __str__(self) -> str:
+        how = "native capture" if self.native else "replay only"
+        return f"{how}: {self.reason}"
+
+
+def capabilities() -> Capabilities:
+    """Is native capture active on this interpreter, and if not, why?
+
+    >>> import contpoutine
+    >>> contpoutine.capabilities().native in (True, False)
+    True
+    """
+    return Capabilities(extension.native is not None, extension.reason)
+
+
+provide(NativeProvider(extension.native) if extension.native is not None else ReplayProvider())

@@ -1,0 +1,14 @@
+"""The stack of handlers that are installed right now.
+
+It is an immutable tuple in a context variable, outermost handler first. Immutable, because a
+suspended computation keeps its part of the stack and gets the very same part back when it is
+resumed; in a context variable, so that threads and asyncio tasks do not see each other's handlers.
+Entries are Messengers, and marks that stand for installed control handlers.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+AMBIENT: ContextVar[tuple[Any, ...]] = ContextVar("contpoutine_handlers", default=())

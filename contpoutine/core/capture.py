@@ -1,0 +1,105 @@
+"""What the machine needs to know about copying: an interface, and a place for who provides it.
+
+`contpoutine.capture` lies above this package and provides the copying; it registers itself here
+when it is imported. The machine asks for a `Fork` of suspended frames, and replays where that is
+refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, cast, get_args
+
+from contpoutine.errors import CaptureError
+
+Strategy = Literal["auto", "clone", "replay"]
+
+Frames = list[Any]
+Segment = tuple[Any, ...]
+
+
+class Provider(Protocol):
+    """How suspended computations are copied, dropped and watched on this interpreter."""
+
+    def fork(self, frames: Frames, segment: Segment, outside: Any) -> tuple[Frames, Segment]:
+        """Copies with aliasing kept. Raises CaptureError where something cannot be copied."""
+
+    def discard(self, frames: Frames) -> None:
+        """Drop suspended frames without running anything of the model."""
+
+    def outside(self, roots: tuple[Any, ...], parent: Any) -> Any:
+        """The set of objects that a computation started from `roots` did not make."""
+
+    def watch(self, frames: Frames, segment: Segment, outside: Any) -> Any:
+        """What the frames share with other branches and may be changed in place, or None."""
+
+    def watch_holds(self, watch: Any) -> bool:
+        """Has nothing that was watched changed since?"""
+
+    def randomness(self) -> Any:
+        """The states of the global random number generators."""
+
+    def restore_randomness(self, state: Any) -> None:
+        """Put the global random number generators back."""
+
+
+class NoProvider:
+    """Replay only: what the machine does before `contpoutine.capture` is imported."""
+
+    def fork(self, frames: Frames, segment: Segment, outside: Any) -> tuple[Frames, Segment]:
+        raise CaptureError("native capture is not loaded")
+
+    def discard(self, frames: Frames) -> None:
+        # Without the extension a suspended generator cannot be dropped silently: its `finally`
+        # blocks run. They do so in a context of their own, where they cannot disturb the handler
+        # stack of whoever is running now.
+        while frames:
+            close = getattr(frames.pop(), "close", None)
+            if close is not None:
+                with contextlib.suppress(Exception):
+                    contextvars.copy_context().run(close)
+
+    def outside(self, roots: tuple[Any, ...], parent: Any) -> Any:
+        return None
+
+    def watch(self, frames: Frames, segment: Segment, outside: Any) -> Any:
+        return None
+
+    def watch_holds(self, watch: Any) -> bool:
+        return True
+
+    def randomness(self) -> Any:
+        return None
+
+    def restore_randomness(self, state: Any) -> None:
+        return None
+
+
+@dataclass
+class _Registry:
+    provider: Provider
+
+
+_registry = _Registry(NoProvider())
+
+def _default_strategy() -> Strategy:
+    asked = os.environ.get("CONTPOUTINE_CAPTURE", "auto")
+    if asked not in get_args(Strategy):
+        raise ValueError(f"CONTPOUTINE_CAPTURE must be auto, clone or replay, not {asked!r}")
+    return cast(Strategy, asked)
+
+
+STRATEGY: ContextVar[Strategy] = ContextVar("contpoutine_capture", default=_default_strategy())
+
+
+def provide(provider: Provider) -> None:
+    """Called once, by `contpoutine.capture`."""
+    _registry.provider = provider
+
+
+def provider() -> Provider:
+    return _registry.provider

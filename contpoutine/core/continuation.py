@@ -1,0 +1,223 @@
+"""Continuations: the rest of a computation, up to the handler that asked for it.
+
+A continuation holds the suspended frames and the part of the handler stack between the effect and
+its handler. The law: resuming it behaves exactly as if the handled model had been run again with
+the answers recorded up to the capture, whatever other resumptions did before. The fast way is a
+copy of the frames, made before the first resumption runs, so that the pristine state is kept; where
+it cannot be copied, the first resumption moves the frames themselves, and each further one replays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from contpoutine.core.ambient import AMBIENT
+from contpoutine.core.capture import STRATEGY, Frames, Segment, provider
+from contpoutine.core.messenger import Messenger
+from contpoutine.core.record import Answer
+from contpoutine.errors import CaptureError, FinishedError
+
+if TYPE_CHECKING:
+    from contpoutine.core.handler import Mark
+
+
+class Origin:
+    """How a handled computation began: what replay starts from, and what is outside of it."""
+
+    fork_opaque = True  # looking for tensors stops here: nothing of the model's is inside
+    __slots__ = ("args", "kwargs", "model", "outside", "randomness")
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parent: Any = None,
+    ) -> None:
+        self.model, self.args, self.kwargs = model, args, kwargs
+        # What a handler further out has made for itself is outside too: only the handlers on the
+        # captured part of the stack belong to the computation.
+        installed = [vars(entry) for entry in AMBIENT.get() if isinstance(entry, Messenger)]
+        self.outside = provider().outside((model, args, kwargs, installed), parent)
+        self.randomness = provider().randomness()
+
+    def __fork__(self, memo: Callable[[Any], Any]) -> Origin:
+        args, kwargs, model = memo(self.args), memo(self.kwargs), memo(self.model)
+        if args is self.args and kwargs == self.kwargs and model is self.model:
+            return self
+        fresh = Origin.__new__(Origin)
+        fresh.model, fresh.args, fresh.kwargs = model, args, kwargs
+        fresh.outside = provider().outside((model, args, kwargs), self.outside)
+        fresh.randomness = self.randomness
+        return fresh
+
+
+class Activation:
+    """The frame that stands for an installed control handler.
+
+    `log` is what the handled computation was answered from the handler or from further out.
+    """
+
+    fork_opaque = True  # looking for tensors stops here: nothing of the model's is inside
+    __slots__ = ("log", "mark", "origin", "outer")
+
+    def __init__(
+        self, mark: Mark, origin: Origin, outer: tuple[Any, ...], log: Answer | None
+    ) -> None:
+        self.mark, self.origin, self.outer, self.log = mark, origin, outer, log
+
+    def __fork__(self, memo: Callable[[Any], Any]) -> Activation:
+        return Activation(memo(self.mark), memo(self.origin), self.outer, self.log)
+
+
+class Snapshot:
+    """Suspended frames with their part of the handler stack. Dropped, it runs nothing."""
+
+    __slots__ = ("frames", "segment")
+
+    def __init__(self, frames: Frames, segment: Segment) -> None:
+        self.frames, self.segment = frames, segment
+
+    def fork(self, outside: Any) -> Snapshot:
+        frames, segment = provider().fork(self.frames, self.segment, outside)
+        return Snapshot(frames, segment)
+
+    def __del__(self) -> None:
+        if self.frames:
+            provider().discard(self.frames)
+
+
+class Resumption:
+    """A request to the machine: resume `k`, answering the effect by a value or an exception."""
+
+    __slots__ = ("error", "k", "value")
+
+    def __init__(self, k: Continuation, value: Any, error: BaseException | None) -> None:
+        self.k, self.value, self.error = k, value, error
+
+
+class Continuation:
+    """The rest of a computation from an effect up to its handler; made by the machine.
+
+    In a generator clause, `yield k(value)` resumes and gives the result, `return k(value)` resumes
+    as the clause's last act, and `yield k.each(values)` resumes with each value and gives the list
+    of results. In a plain clause, `k(value)` runs the rest at once.
+    """
+
+    fork_opaque = True  # looking for tensors stops here: nothing of the model's is inside
+    __slots__ = (
+        "_moved",
+        "_snapshot",
+        "_watch",
+        "clause",
+        "depth",
+        "is_plain",
+        "log",
+        "mark",
+        "msg",
+        "origin",
+        "plain_run",
+        "strategy",
+        "why_replayed",
+    )
+
+    def __init__(
+        self,
+        frames: Frames,
+        segment: Segment,
+        msg: Any,
+        depth: int,
+        clause: str,
+        plain_run: Callable[[Continuation, Any, BaseException | None], Any] | None,
+    ) -> None:
+        activation: Activation = frames[0]
+        self._snapshot: Snapshot | None = Snapshot(frames, segment)
+        self._moved = False
+        self._watch: Any = None
+        self.origin, self.mark, self.log = activation.origin, activation.mark, activation.log
+        self.msg, self.depth, self.clause = msg, depth, clause
+        self.plain_run = plain_run
+        self.strategy = STRATEGY.get()
+        self.why_replayed: str | None = None
+        if self.strategy != "replay":
+            self._watch = provider().watch(frames, segment, self.origin.outside)
+
+    def __call__(self, value: Any = None) -> Any:
+        """Resume with `value` as the answer to the effect."""
+        return self._resume(value, None)
+
+    def throw(self, error: BaseException) -> Any:
+        """Resume by raising `error` in the model, at the line that performed the effect."""
+        if isinstance(error, type) and issubclass(error, BaseException):
+            error = error()
+        if not isinstance(error, BaseException):
+            raise TypeError(f"k.throw needs an exception, not {error!r}")
+        return self._resume(None, error)
+
+    def each(self, values: Iterable[Any]) -> Any:
+        """Resume with each value in turn. Gives the list of results."""
+        if self.plain_run is not None:
+            return [self(value) for value in values]
+        return _each(self, values)
+
+    def _resume(self, value: Any, error: BaseException | None) -> Any:
+        if self.plain_run is not None:
+            return self.plain_run(self, value, error)
+        return Resumption(self, value, error)
+
+    def take(self, last: bool) -> Snapshot | None:
+        """Frames to run on, or None where they must be rebuilt by replay.
+
+        `last` promises that nobody can resume this continuation again, so its own frames may go.
+        """
+        snapshot = self._snapshot
+        if snapshot is None or self._moved:
+            return None
+        if self._watch is not None and not provider().watch_holds(self._watch):
+            self.why_replayed = "a tensor that it holds was changed in place by another branch"
+            self._snapshot = None
+            return None
+        if last:
+            self._moved, self._snapshot = True, None
+            return snapshot
+        if self.strategy != "replay":
+            try:
+                return snapshot.fork(self.origin.outside)
+            except CaptureError as error:
+                if self.strategy == "clone":
+                    raise
+                self.why_replayed = str(error)
+        else:
+            self.why_replayed = 'capture="replay" was asked for'
+        self._moved, self._snapshot = True, None
+        return snapshot
+
+    def __fork__(self, memo: Callable[[Any], Any]) -> Continuation:
+        """The continuation that a pending clause holds, when an outer handler copies the clause."""
+        fresh = Continuation.__new__(Continuation)
+        memo.record(self, fresh)  # type: ignore[attr-defined]
+        for name in Continuation.__slots__:
+            setattr(fresh, name, getattr(self, name))
+        fresh.mark, fresh.origin, fresh.msg = memo(self.mark), memo(self.origin), memo(self.msg)
+        if self._snapshot is not None:
+            frames = [memo(frame) for frame in self._snapshot.frames]
+            fresh._snapshot = Snapshot(frames, tuple(memo(e) for e in self._snapshot.segment))
+        return fresh
+
+    def __repr__(self) -> str:
+        return f"<continuation of {self.clause} at {self.msg.where}>"
+
+
+def _each(k: Continuation, values: Iterable[Any]) -> Any:
+    results = []
+    for value in values:
+        results.append((yield k(value)))
+    return results
+
+
+def finished(what: str) -> FinishedError:
+    return FinishedError(
+        f"{what} has finished and cannot be resumed. Keep the continuation `k` of the effect "
+        f"instead: it can be resumed any number of times."
+    )

@@ -1,0 +1,585 @@
+"""The machine: one loop over an explicit stack of frames runs every model.
+
+A *computation* is a list of frames. Most frames are suspended generators; a frame of another kind,
+the `Activation`, stands where a control handler is installed. The top frame runs until it yields,
+and what it yields says what happens next:
+
+    a message       goes up the handler stack: Messengers see it pass, and the first control handler
+                    with a clause for its type takes the frames above its activation away, as a
+                    continuation, and its clause runs in their place
+    a generator     is pushed: the same call as `yield from`, without Python's recursion
+    an Install      pushes an activation and the model that it handles
+    a Resumption    puts a continuation's frames back and answers the effect at their top
+
+The loop never calls itself, so neither the number of effects nor the depth of calls or of pending
+clauses meets Python's recursion limit. What a frame returns or raises is sent or thrown into the
+frame below.
+
+The handler stack is part of the computation. While it runs, the ambient stack is what was ambient
+where it was resumed (the *base*) plus the computation's own *segment*; when it stops, the segment
+is put away with the frames and the base is ambient again.
+
+A message that leaves the segment without being handled suspends the whole computation and is
+given to whoever drives it: `run` asks the handlers further out and then the effect's default, the
+enumeration forks.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Generator
+from types import GeneratorType
+from typing import Any
+
+from contpoutine.core.ambient import AMBIENT
+from contpoutine.core.capture import Frames, Segment, provider
+from contpoutine.core.continuation import (
+    Activation,
+    Continuation,
+    Origin,
+    Resumption,
+    Snapshot,
+    finished,
+)
+from contpoutine.core.handler import Clause, Install, Mark
+from contpoutine.core.message import Message, check_dropped, machine_runs
+from contpoutine.core.model import describe, start, where
+from contpoutine.core.record import Answer, in_order, site
+from contpoutine.errors import (
+    BadYieldError,
+    BarrierError,
+    ContpoutineError,
+    ReplayDiverged,
+    SharedIteratorError,
+    UnhandledEffectError,
+)
+
+
+Outcome = tuple[Any, BaseException | None]
+"""What a frame gets next: a value that is sent, or an exception that is thrown."""
+
+
+class Finished:
+    """What `Computation.resume` gives when the computation has returned."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Computation:
+    """A running or suspended computation.
+
+    A *driven* computation runs, by `resume` and `answer`, until a message leaves its own segment
+    (they return the message) or until it returns (`Finished`). One that is not driven asks the
+    handlers further out itself, and the default where they do not decide; it runs to its end. An
+    exception that leaves the computation is raised.
+    """
+
+    __slots__ = (
+        "barrier",
+        "base",
+        "driven",
+        "feed",
+        "installed",
+        "frames",
+        "log",
+        "origin",
+        "parent",
+        "pending",
+        "segment",
+        "state",
+        "undecided",
+    )
+
+    def __init__(
+        self,
+        frames: Frames,
+        segment: Segment,
+        origin: Origin | None,
+        driven: bool = True,
+        barrier: str | None = None,
+    ) -> None:
+        self.frames, self.segment, self.origin = frames, segment, origin
+        self.driven, self.barrier = driven, barrier
+        self.installed = [frame for frame in frames if type(frame) is Activation]
+        self.parent = origin.outside if origin is not None else None
+        self.base: tuple[Any, ...] = ()
+        self.log: Answer | None = None
+        self.feed: list[Answer] | None = None
+        self.pending: Any = None  # the message that waits for an answer
+        self.undecided = False  # had it no value yet when it left the segment?
+        self.state = "suspended"
+
+    # --- resuming ---------------------------------------------------------------------------
+
+    def answer(self, value: Any) -> Any:
+        """Answer the pending message; its way down through the segment happens first."""
+        if self.pending is None:
+            raise finished("this computation")
+        msg, self.pending = self.pending, None
+        depth = len(AMBIENT.get())  # where this computation's own handlers begin
+        self._record(msg, value, None, self.undecided)
+        return self._drive(lambda: self._down(msg, value, depth))
+
+    def answer_by_error(self, error: BaseException) -> Any:
+        """Answer the pending message by raising `error` in the model."""
+        if self.pending is None:
+            raise finished("this computation")
+        msg, self.pending = self.pending, None
+        self._record(msg, None, error, True)
+        return self._drive(lambda: (None, error))
+
+    def resume(self) -> Any:
+        """Run a computation that has not begun."""
+        return self._drive(lambda: (None, None))
+
+    def go_on(self, request: Any, error: BaseException | None, base: tuple[Any, ...]) -> Any:
+        """Take over frames that were run without a machine until the top one yielded `request`.
+
+        With an `error`, that is thrown into the top frame instead. The ambient stack is the frames'
+        own; `base` is what was ambient where they began.
+        """
+        if error is not None:
+            return self._drive(lambda: (None, error), base)
+        return self._drive(lambda: self._request(request, self.frames[-1]), base)
+
+    def _drive(
+        self, first: Callable[[], Outcome | None], base: tuple[Any, ...] | None = None
+    ) -> Any:
+        if self.state != "suspended":
+            raise finished("this computation")
+        if base is None:
+            base = AMBIENT.get()
+            if self.segment:
+                AMBIENT.set(base + self.segment)
+        self.base = base
+        self.state = "running"
+        machine_runs(+1)
+        try:
+            outcome = first()
+            event = self.pending if outcome is None else self._loop(*outcome)
+        except BaseException:
+            self.state = "finished"
+            self.segment = ()
+            raise
+        finally:
+            machine_runs(-1)
+            if self.state == "running":
+                self.segment = AMBIENT.get()[len(base) :]
+                self.state = "suspended"
+            AMBIENT.set(base)
+        if type(event) is Finished:
+            self.state = "finished"
+            self.segment = ()
+        return event
+
+    def _loop(self, value: Any, error: BaseException | None) -> Any:
+        """Run frames until the computation suspends or ends. Sends `value`, or throws `error`."""
+        frames = self.frames
+        while frames:
+            top = frames[-1]
+            if type(top) is Activation:
+                value, error = self._leave(top, value, error)
+                continue
+            request = None
+            try:
+                if error is None:
+                    request = top.send(value)
+                else:
+                    problem, error = error, None
+                    request = top.throw(problem)
+                check_dropped()
+            except StopIteration as stop:
+                frames.pop()
+                value = stop.value
+                try:
+                    check_dropped()
+                except ContpoutineError as lost:
+                    error = lost
+                if type(value) is Resumption:  # `return k(value)`: the clause's last act
+                    value, error = self._resume(value, last=True)
+                continue
+            except BaseException as raised:
+                if raised.__traceback__ is not None:  # leave this loop out of the user's traceback
+                    raised.__traceback__ = raised.__traceback__.tb_next or raised.__traceback__
+                error = raised
+                if top.gi_frame is None:
+                    frames.pop()
+                elif type(request) is Message:  # an earlier request was lost; say it where we are
+                    request.perform()
+                continue
+            outcome = self._request(request, top)
+            if outcome is None:
+                return self.pending
+            value, error = outcome
+        if error is not None:
+            raise error
+        return Finished(value)
+
+    def _request(self, request: Any, top: Any) -> Outcome | None:
+        """Do what a frame asks for. Gives what to send or throw next, or None: suspended."""
+        kind = type(request)
+        if kind is Message:
+            return self._perform(request)
+        if kind is GeneratorType:
+            return self._call(request)
+        if kind is Resumption:
+            return self._resume(request, last=False)
+        if kind is Install:
+            return self._install(request)
+        return None, _bad_yield(request, top)
+
+    # --- frames -----------------------------------------------------------------------------
+
+    def _call(self, body: Generator[Any, Any, Any]) -> Outcome:
+        if body.gi_suspended or body.gi_running or body.gi_frame is None:
+            return None, BadYieldError(
+                f"the generator {body.__qualname__!r} was yielded as a call at "
+                f"{where(self.frames[-1])}, but it is already running or has finished. Call the "
+                f"model again for each use: `yield {body.__name__}(...)`."
+            )
+        self.frames.append(body)
+        return None, None
+
+    def _install(self, request: Install) -> Outcome:
+        origin = Origin(request.model, request.args, request.kwargs, self.parent)
+        try:
+            body = start(request.model, request.args, request.kwargs)
+        except BaseException as error:
+            return None, error
+        mark = Mark(request.handler)
+        outer = AMBIENT.get()
+        activation = Activation(mark, origin, outer, None)
+        self.installed.append(activation)
+        self.frames += (activation, body)
+        AMBIENT.set((*outer, mark))
+        return None, None
+
+    def _leave(
+        self, activation: Activation, value: Any, error: BaseException | None
+    ) -> Outcome:
+        """The handled model has ended: take its handler down, and map its value."""
+        self.frames.pop()
+        self.installed.pop()
+        AMBIENT.set(activation.outer)
+        mark = activation.mark
+        if error is not None or not mark.maps_return:
+            return value, error
+        try:
+            value = mark.returns.method(value)
+        except BaseException as raised:
+            return None, raised
+        if mark.returns.is_generator:
+            self.frames.append(value)
+            return None, None
+        return value, None
+
+    # --- messages ---------------------------------------------------------------------------
+
+    def _perform(self, msg: Any) -> Outcome | None:
+        """Send a message up. Gives the outcome for the top frame, or None: suspended."""
+        msg.perform()
+        ambient = AMBIENT.get()
+        low = len(self.base)
+        end = low if self.driven else 0
+        depth = len(ambient)
+        effect = msg["type"]
+        try:
+            while depth > end:
+                depth -= 1
+                entry = ambient[depth]
+                if type(entry) is Mark:
+                    clause = entry.clauses.get(effect)
+                    if clause is None:
+                        continue
+                    if depth < low:
+                        raise _barrier(msg, entry, self.barrier)
+                    return self._control(msg, entry, clause, depth, ambient)
+                entry._process_message(msg)
+                if msg["stop"]:
+                    return self._decide(msg, depth)
+            if not self.driven:
+                return self._decide(msg, 0)
+        except BaseException as error:
+            return None, error
+        self.pending, self.undecided = msg, not is_decided(msg)
+        return None
+
+    def _decide(self, msg: Any, depth: int) -> Outcome:
+        """No handler further out will see the message: it has a value, or its default applies."""
+        value = msg["value"]
+        if not is_decided(msg):
+            value = default_value(msg) if self.feed is None else self.next_answer(msg).value
+            self._record(msg, value, None, True)
+        return self._down(msg, value, depth)
+
+    def _down(self, msg: Any, value: Any, depth: int) -> Outcome:
+        """Tell the handlers, from `depth` inwards, what the message's value is."""
+        msg["value"], msg["done"] = value, True
+        ambient = AMBIENT.get()
+        try:
+            if depth < len(ambient):
+                for entry in ambient[depth:]:
+                    if type(entry) is not Mark:
+                        entry._postprocess_message(msg)
+            then = msg["continuation"]
+            if then is not None:
+                then(msg)
+        except BaseException as error:
+            return None, error
+        return msg["value"], None
+
+    def _record(
+        self, msg: Any, value: Any, error: BaseException | None, undecided: bool
+    ) -> None:
+        """Write an answer from further out into the log of everything that it passed.
+
+        A computation's own log keeps only what was undecided when it left: what the model and its
+        own handlers decide, they decide again when they run again.
+        """
+        if self.driven and undecided:
+            self.log = Answer(self.log, msg["type"], msg["name"], value, error)
+        for activation in self.installed:
+            activation.log = Answer(activation.log, msg["type"], msg["name"], value, error)
+
+    def next_answer(self, msg: Any) -> Answer:
+        """While replaying: the recorded answer to `msg`."""
+        got = site(msg["type"], msg["name"])
+        if not self.feed:
+            raise ReplayDiverged("nothing more at this point", got, msg.where)
+        answer = self.feed.pop(0)
+        if (answer.type, answer.name) != (msg["type"], msg["name"]):
+            raise ReplayDiverged(site(answer.type, answer.name), got, msg.where)
+        return answer
+
+    def fork(self) -> Computation:
+        """A second computation in the same suspended state. Raises CaptureError."""
+        outside = self.origin.outside if self.origin is not None else None
+        frames, segment = provider().fork(self.frames, self.segment, outside)
+        fresh = Computation(frames, segment, self.origin)
+        fresh.log, fresh.parent = self.log, self.parent
+        if self.pending is not None:
+            fresh.pending, fresh.undecided = self.pending.copy(), self.undecided
+        return fresh
+
+    def __del__(self) -> None:
+        if self.frames and self.state == "suspended":
+            provider().discard(self.frames)
+
+    # --- continuations ----------------------------------------------------------------------
+
+    def _control(
+        self, msg: Any, mark: Mark, clause: Clause, depth: int, ambient: tuple[Any, ...]
+    ) -> Outcome:
+        """A clause takes the effect: its continuation leaves the stack, the clause takes its place."""
+        frames = self.frames
+        at = len(frames) - 1
+        while type(frames[at]) is not Activation or frames[at].mark is not mark:
+            at -= 1
+        captured, segment = frames[at:], ambient[depth:]
+        del frames[at:]
+        while self.installed.pop().mark is not mark:
+            pass
+        AMBIENT.set(captured[0].outer)
+        plain = None if clause.is_generator else self._run_plainly
+        k = Continuation(captured, segment, msg, 0, clause.name, plain)
+        try:
+            value = clause.method(msg, k)
+        except BaseException as error:
+            return None, error
+        if clause.is_generator:
+            frames.append(value)
+            return None, None
+        return value, None
+
+    def _resume(
+        self, request: Resumption, last: bool
+    ) -> Outcome:
+        """Put a continuation's frames back and answer the effect at their top."""
+        k = request.k
+        # Three references are ours: the request's, this local's and the argument's.
+        last = last and sys.getrefcount(k) <= 3
+        try:
+            snapshot = k.take(last)
+            if snapshot is None:
+                snapshot = rebuild(k)
+        except BaseException as error:
+            return None, error
+        return self._enter(k, snapshot, request.value, request.error)
+
+    def _enter(
+        self, k: Continuation, snapshot: Snapshot, value: Any, error: BaseException | None
+    ) -> Outcome:
+        outer = AMBIENT.get()
+        frames, snapshot.frames = snapshot.frames, []
+        activation = frames[0]
+        frames[0] = Activation(activation.mark, activation.origin, outer, activation.log)
+        installed = [frame for frame in frames if type(frame) is Activation]
+        for activation in installed:
+            activation.log = Answer(activation.log, k.msg["type"], k.msg["name"], value, error)
+        self.installed += installed
+        self.frames += frames
+        AMBIENT.set(outer + snapshot.segment)
+        if error is not None:
+            return None, error
+        msg = k.msg.copy()
+        return self._down(msg, value, len(outer))
+
+    def _run_plainly(self, k: Continuation, value: Any, error: BaseException | None) -> Any:
+        """`k(value)` in a plain clause: a machine of its own runs the rest to its end."""
+        snapshot = k.take(last=False)
+        if snapshot is None:
+            snapshot = rebuild(k)
+        inner = Computation([], (), None, driven=False, barrier=k.clause)
+        inner.parent = self.parent
+        return inner._drive(lambda: inner._enter(k, snapshot, value, error)).value
+
+
+def is_decided(msg: Any) -> bool:
+    """Has the message got its value already: observed, or set by a handler?"""
+    return bool(msg["is_observed"]) or bool(msg["done"]) or msg["value"] is not None
+
+
+def default_value(msg: Any) -> Any:
+    """What an effect that no handler took gives by itself. Raises `UnhandledEffectError`."""
+    fn = msg["fn"]
+    if callable(fn):
+        return fn(*msg["args"], **msg["kwargs"])
+    draw = getattr(fn, "rsample" if getattr(fn, "has_rsample", False) else "sample", None)
+    if draw is not None:
+        return draw(*msg["args"], **msg["kwargs"])
+    what = site(msg["type"], msg["name"])
+    if msg["type"] == "sample":
+        raise UnhandledEffectError(
+            f"{what} at {msg.where} cannot be drawn: {fn!r} is no distribution (it has no "
+            f"`sample` method and cannot be called)"
+        )
+    near = [
+        f"on_{effect}"
+        for entry in AMBIENT.get()
+        if type(entry) is Mark
+        for effect in difflib.get_close_matches(msg["type"], entry.clauses)
+    ]
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UnhandledEffectError(
+        f"no handler takes the effect {what} performed at {msg.where}, and it has no default. "
+        f"Install a handler with a method on_{msg['type']}(self, msg, k): "
+        f"run(handle(handler, model), ...).{hint}"
+    )
+
+
+def _barrier(msg: Any, mark: Mark, barrier: str | None) -> BarrierError:
+    what = site(msg["type"], msg["name"])
+    through = (
+        f"the plain clause {barrier}, which called k(...) and waits for its result. Write that "
+        f"clause as a generator: `result = yield k(value)` instead of `result = k(value)`"
+        if barrier
+        else "a call of run(...) inside the handled model. Inside a model, write `yield model(...)` "
+        "or `yield from model(...)` instead of `run(model, ...)`"
+    )
+    return BarrierError(
+        f"{mark!r} takes {what}, performed at {msg.where}, but its continuation would have to reach "
+        f"through {through}."
+    )
+
+
+def _bad_yield(request: Any, top: Any) -> BadYieldError:
+    place = where(top)
+    shown = repr(request)
+    shown = shown if len(shown) <= 120 else shown[:117] + "..."
+    if isinstance(request, type) or (callable(request) and not hasattr(request, "log_prob")):
+        hint = f"Call it: `yield {getattr(request, '__name__', 'it')}(...)`."
+    elif hasattr(request, "log_prob") or hasattr(request, "log_weight"):
+        hint = 'A distribution is drawn from by name: `x = yield sample("x", distribution)`.'
+    elif hasattr(request, "__await__") or hasattr(request, "__anext__"):
+        hint = "contpoutine runs plain generators; async functions cannot be copied."
+    elif request is None:
+        hint = "A bare `yield` asks for nothing. Yield an effect, or remove the yield."
+    else:
+        hint = "To give the model's result, use `return`."
+    return BadYieldError(
+        f"a model yielded {shown} ({type(request).__name__}) at {place}. A model yields effects "
+        f"(`yield sample(...)`), calls of other models (`yield model(...)`) and, in a handler's "
+        f"clause, resumptions (`yield k(value)`). {hint}"
+    )
+
+
+# --- replay ---------------------------------------------------------------------------------
+
+
+def rerun(origin: Origin, log: Answer | None, stop_at: Any, complete: bool) -> Computation:
+    """Run a model from its start with recorded answers, up to the effect `stop_at`.
+
+    `complete` says that the log has an entry for each effect that left the computation; otherwise
+    it has one for each that left undecided. Raises `ReplayDiverged` where the second run asks for
+    something else than the first did.
+    """
+    for value in (*origin.args, *origin.kwargs.values()):
+        if hasattr(value, "__next__"):
+            raise SharedIteratorError(
+                f"{describe(origin.model)} was given the iterator {value!r} as an argument. It "
+                f"would have to run again from the start, and an iterator can be run through only "
+                f"once; pass the list or the function that the iterator comes from."
+            )
+    now = provider().randomness()
+    provider().restore_randomness(origin.randomness)
+    try:
+        body = start(origin.model, origin.args, origin.kwargs)
+        computation = Computation([body], (), origin)
+        computation.feed = in_order(log)
+        event = computation.resume()
+        while type(event) is not Finished and (
+            computation.feed or (not complete and not computation.undecided)
+        ):
+            if not complete and not computation.undecided:
+                event = computation.answer(event["value"])
+                continue
+            answer = computation.next_answer(event)
+            if answer.error is not None:
+                event = computation.answer_by_error(answer.error)
+            else:
+                event = computation.answer(answer.value)
+    finally:
+        provider().restore_randomness(now)
+    expected = site(stop_at["type"], stop_at["name"])
+    if type(event) is Finished:
+        raise ReplayDiverged(expected, "nothing more and returned", describe(origin.model))
+    if (event["type"], event["name"]) != (stop_at["type"], stop_at["name"]):
+        raise ReplayDiverged(expected, site(event["type"], event["name"]), event.where)
+    computation.feed = None
+    return computation
+
+
+def rebuild(k: Continuation) -> Snapshot:
+    """The frames of a continuation, made again by replay."""
+    computation = rerun(k.origin, k.log, k.msg, complete=True)
+    activation = Activation(k.mark, k.origin, (), k.log)
+    return Snapshot([activation, *computation.frames], (k.mark, *computation.segment))
+
+
+# --- running --------------------------------------------------------------------------------
+
+
+def run(model: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run a model to its end and give what it returns.
+
+    Effects that no handler takes get their default: `sample` draws. A resumption (`k(value)` of a
+    generator clause, kept for later) can be run too. Raises `NotAModelError` where `model` is no
+    generator function, and whatever the model raises.
+
+    >>> import contpoutine as cp
+    >>> def model(n):
+    ...     heads = 0
+    ...     for i in range(n):
+    ...         heads += yield cp.sample(f"coin{i}", cp.distributions.Flip(1.0))
+    ...     return heads
+    >>> cp.run(model, 3)
+    3
+    """
+    if isinstance(model, Resumption):
+        later = Computation([], (), None, driven=False)
+        return later._drive(lambda: later._resume(model, last=False)).value
+    return Computation([start(model, args, kwargs)], (), None, driven=False).resume().value

@@ -1,0 +1,35 @@
+"""The answers that a computation was given, as an immutable list that branches share.
+
+Replay is the definition of resumption: run again, with these answers. Each entry says what was
+asked (type and name) and what was answered, newest entry first, so that two branches share the
+part of the list that they have in common and appending costs O(1).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Answer(NamedTuple):
+    """One recorded answer. `error` is what was raised at the site, if not answered by a value."""
+
+    earlier: Answer | None
+    type: str
+    name: Any
+    value: Any
+    error: BaseException | None = None
+
+
+def in_order(log: Answer | None) -> list[Answer]:
+    """The recorded answers, first one first."""
+    answers = []
+    while log is not None:
+        answers.append(log)
+        log = log.earlier
+    answers.reverse()
+    return answers
+
+
+def site(type_: str, name: Any) -> str:
+    """How a site is named in an error message."""
+    return f"{type_} {name!r}" if name is not None else str(type_)

@@ -1,0 +1,125 @@
+"""Every exception of the library, one family.
+
+A message says what happened, where (site, model, file and line) and what to write instead. Code
+that raises one of these builds the sentence itself; the classes only give it a name that a caller
+can catch. `ContpoutineError` catches them all; each also derives from the built-in exception that
+Python itself would have raised for the same kind of mistake.
+"""
+
+from __future__ import annotations
+
+
+class ContpoutineError(Exception):
+    """Base class of every error that this library raises on purpose."""
+
+
+# --- writing models -------------------------------------------------------------------------
+
+
+class NotAModelError(ContpoutineError, TypeError):
+    """What was given as a model is no generator function, so it cannot yield effects."""
+
+
+class UnperformedEffectError(ContpoutineError, TypeError):
+    """An effect request was built and never yielded, or was used as if it were its value."""
+
+
+class UnperformedEffectWarning(UserWarning):
+    """An effect request was dropped unperformed where no running model could be blamed."""
+
+
+class BadYieldError(ContpoutineError, TypeError):
+    """A model yielded an object that is no effect, no generator and no control request."""
+
+
+class UnhandledEffectError(ContpoutineError, LookupError):
+    """An effect reached the end of the handler stack, and it has no default."""
+
+
+class DuplicateSiteError(ContpoutineError, ValueError):
+    """Two sites of one name where the name must be unique, such as in a recorded trace."""
+
+
+class HandlerStackError(ContpoutineError, RuntimeError):
+    """A handler was left in another order than it was entered."""
+
+
+# --- continuations --------------------------------------------------------------------------
+
+
+class BarrierError(ContpoutineError, RuntimeError):
+    """A continuation would have to reach through a Python call that cannot be captured."""
+
+
+class FinishedError(ContpoutineError, RuntimeError):
+    """A computation was resumed that has already returned, raised or been moved elsewhere."""
+
+
+class CaptureError(ContpoutineError, TypeError):
+    """A suspended computation holds something that the clone strategy cannot copy."""
+
+
+class SharedIteratorError(CaptureError):
+    """A model advances an iterator that it was given, so it could not be resumed twice."""
+
+
+class ReplayDiverged(ContpoutineError, RuntimeError):
+    """A replayed model asked for something else than it did the first time.
+
+    Attributes:
+        expected: the site (type and name) that the first run asked for at this point.
+        got: what the second run asked for.
+        where: file and line of the request in the second run.
+    """
+
+    def __init__(self, expected: str, got: str, where: str) -> None:
+        self.expected, self.got, self.where = expected, got, where
+        super().__init__(
+            f"the model is not deterministic given its answers: replaying it, the run asked for "
+            f"{got} at {where}, where the first run asked for {expected}. Something that is no "
+            f"recorded site differs between the two runs (an unnamed random number, a set of "
+            f"strings, an object changed outside the model). Draw it with "
+            f"`x = yield sample(...)`, or make it the same on every run."
+        )
+
+
+# --- distributions and inference ------------------------------------------------------------
+
+
+class DistributionError(ContpoutineError, ValueError):
+    """A distribution's parameters do not describe a distribution."""
+
+
+class NotEnumerableError(ContpoutineError, TypeError):
+    """Enumeration met a site whose distribution has no finite support."""
+
+
+class EmptySupportError(ContpoutineError, ValueError):
+    """A finite distribution was given no value with positive probability."""
+
+
+class OutsideSupportError(ContpoutineError, ValueError):
+    """An observed value lies outside the support of its distribution."""
+
+
+class BadWeightError(ContpoutineError, ValueError):
+    """A weight is NaN or plus infinity, so no posterior can be computed from it."""
+
+
+class ZeroEvidenceError(ContpoutineError, ValueError):
+    """Every execution has weight zero, so there is nothing to normalise."""
+
+
+class UnknownSiteError(ContpoutineError, KeyError):
+    """A question about a site that no execution visited."""
+
+    def __str__(self) -> str:  # KeyError shows the repr of its argument: quotes around a sentence
+        return str(self.args[0]) if self.args else ""
+
+
+class AmbiguousSiteError(ContpoutineError, ValueError):
+    """A question about a site that occurs more than once in one execution."""
+
+
+class BudgetError(ContpoutineError, ValueError):
+    """A budget that makes no sense, such as a negative number of executions."""

@@ -1,0 +1,300 @@
+"""The driver: takes one execution of a model from one choice to the next, weighing on the way.
+
+An explorer decides which choice to follow next; the driver knows how to follow it. It answers a
+suspended computation, weighs what is observed, applies defaults to effects that are no sample
+sites, and stops at the next site that has to be enumerated. It also knows how to get a second
+computation in the same state: by a clone, or by a replay.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from contpoutine.core.ambient import AMBIENT
+from contpoutine.core.capture import Strategy, provider
+from contpoutine.core.handler import Mark
+from contpoutine.core.machine import (
+    Computation,
+    Finished,
+    default_value,
+    is_decided,
+    rerun,
+)
+from contpoutine.core.continuation import Origin
+from contpoutine.core.model import describe, start
+from contpoutine.core.record import Answer
+from contpoutine.distributions import Delta
+from contpoutine.distributions.choices import Choices, ElementChoices, choices, log_weight
+from contpoutine.errors import BadWeightError, BarrierError, CaptureError, SharedIteratorError
+
+
+class Leaf:
+    """The execution has returned `value`."""
+
+    __slots__ = ("named", "value", "weight")
+
+    def __init__(self, value: Any, weight: float, named: list[tuple[str, Any]]) -> None:
+        self.value, self.weight, self.named = value, weight, named
+
+
+class Pruned:
+    """The execution has met an observation of weight zero."""
+
+    __slots__ = ()
+
+
+class Place:
+    """Where an execution waits for an answer, and how to get there again."""
+
+    __slots__ = ("computation", "log", "msg", "watch")
+
+    def __init__(self, computation: Computation, watch: Any) -> None:
+        # None once it has been moved away: what comes then is a replay
+        self.computation: Computation | None = computation
+        self.log, self.msg, self.watch = computation.log, computation.pending, watch
+
+
+class Batch:
+    """A batched site, some of whose elements have been chosen."""
+
+    __slots__ = ("elements", "picked", "place", "scale")
+
+    def __init__(
+        self, place: Place, elements: ElementChoices, picked: tuple[Any, ...], scale: float
+    ) -> None:
+        self.place, self.elements, self.picked, self.scale = place, elements, picked, scale
+
+    def choice(self, weight: float = 0.0, named: list[tuple[str, Any]] | None = None) -> Choice:
+        """The choice of the next element."""
+        at = len(self.picked)
+        name = f"{self.place.msg['name']}[{at}]"
+        return Choice(self, name, self.elements.elements[at], weight, named or [], self.scale)
+
+
+class Choice:
+    """The execution waits at a choice.
+
+    Attributes:
+        state: the `Place`, or the rest of a batched site.
+        weight: the log-weight met since the last choice.
+        named: the deterministic sites met since the last choice.
+        scale: what each log-probability is multiplied by.
+    """
+
+    __slots__ = ("log_probs", "name", "named", "scale", "state", "values", "weight")
+
+    def __init__(
+        self,
+        state: Place | Batch,
+        name: str,
+        offered: Choices,
+        weight: float,
+        named: list[tuple[str, Any]],
+        scale: float,
+    ) -> None:
+        self.state, self.name = state, name
+        self.values, self.log_probs = offered
+        self.weight, self.named, self.scale = weight, named, scale
+
+
+class Driver:
+    """Follows executions of one model with one set of arguments."""
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        capture: Strategy,
+    ) -> None:
+        self.model, self.capture = model, capture
+        self.origin = Origin(model, args, kwargs)
+        self.outer = AMBIENT.get()
+        self.clones = self.replays = 0
+        self.reasons: dict[str, int] = {}
+        self.bounded = True  # no likelihood above one has been met
+
+    def begin(self) -> Leaf | Pruned | Choice:
+        """Run to the first choice."""
+        computation = Computation([self.body()], (), self.origin)
+        return self._follow(computation, computation.resume())
+
+    def body(self) -> Any:
+        """The model, called: a generator that has not begun."""
+        return start(self.model, self.origin.args, self.origin.kwargs)
+
+    # --- a second computation in the same state -----------------------------------------------
+
+    def branch(self, state: Place | Batch, last: bool) -> Computation | Batch:
+        """Something to answer: the waiting computation on its last use, otherwise one like it."""
+        return state if isinstance(state, Batch) else self._second(state, last)
+
+    def _second(self, place: Place, last: bool) -> Computation:
+        computation = place.computation
+        if computation is None:
+            return self._rerun(place)
+        if place.watch is not None and not provider().watch_holds(place.watch):
+            place.computation = None
+            return self._rerun(place, "a tensor was changed in place by another branch")
+        if not last and self.capture != "replay":
+            try:
+                fresh = computation.fork()
+            except SharedIteratorError:
+                raise
+            except CaptureError as error:
+                if self.capture == "clone":
+                    raise
+                self.note(str(error))
+            else:
+                self.clones += 1
+                return fresh
+        place.computation = None
+        return computation
+
+    def _rerun(self, place: Place, reason: str | None = None) -> Computation:
+        if reason is not None:
+            self.note(reason)
+        self.replays += 1
+        return rerun(self.origin, place.log, place.msg, complete=False)
+
+    def note(self, reason: str) -> None:
+        """Remember why a choice was not cloned."""
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+
+    # --- one step -------------------------------------------------------------------------------
+
+    def step(self, state: Computation | Batch, value: Any) -> Leaf | Pruned | Choice:
+        """Answer a state and run to the next choice, or to the end."""
+        if isinstance(state, Batch):
+            picked = (*state.picked, value)
+            if len(picked) < len(state.elements.elements):
+                return Batch(state.place, state.elements, picked, state.scale).choice()
+            whole = state.elements.assemble(picked)
+            computation = self._second(state.place, last=False)
+            return self._answer(computation, whole, [(state.place.msg["name"], whole)])
+        return self._answer(state, value, [])
+
+    def _answer(
+        self, computation: Computation, value: Any, named: list[tuple[str, Any]]
+    ) -> Leaf | Pruned | Choice:
+        msg = computation.pending
+        msg["value"], msg["done"] = value, True
+        if self.outer:
+            self._pass_down(msg)
+        return self._follow(computation, computation.answer(msg["value"]), named)
+
+    def _follow(
+        self,
+        computation: Computation,
+        event: Any,
+        named: list[tuple[str, Any]] | None = None,
+        weight: float = 0.0,
+    ) -> Leaf | Pruned | Choice:
+        named = [] if named is None else named
+        while type(event) is not Finished:
+            msg = event
+            if self.outer:
+                self._pass_up(msg)
+            if msg["type"] != "sample":
+                value = msg["value"] if is_decided(msg) else default_value(msg)
+            elif is_decided(msg):
+                value = msg["value"]
+                if msg["is_observed"] and type(msg["fn"]) is Delta:
+                    named.append((msg["name"], value))
+                weight += self.weigh(msg)
+                if weight == -math.inf:
+                    provider().discard(computation.frames)
+                    return Pruned()
+            else:
+                return self._choose(computation, msg, named, weight)
+            msg["value"], msg["done"] = value, True
+            if self.outer:
+                self._pass_down(msg)
+            event = computation.answer(msg["value"])
+        return Leaf(event.value, weight, named)
+
+    def _choose(
+        self, computation: Computation, msg: Any, named: list[tuple[str, Any]], weight: float
+    ) -> Choice:
+        offered = choices(msg["fn"], msg["name"])
+        scale = 0.0 if msg["mask"] is False else float(msg["scale"])
+        watch = None
+        if self.capture != "replay":
+            outside = self.origin.outside
+            watch = provider().watch(computation.frames, computation.segment, outside)
+        place = Place(computation, watch)
+        if isinstance(offered, ElementChoices):
+            return Batch(place, offered, (), scale).choice(weight, named)
+        return Choice(place, msg["name"], offered, weight, named, scale)
+
+    # --- weights --------------------------------------------------------------------------------
+
+    def weigh(self, msg: Any) -> float:
+        """The log-weight of a site whose value is decided."""
+        if msg["mask"] is False:
+            return 0.0
+        weight = log_weight(msg["fn"], msg["value"], msg["name"]) * float(msg["scale"])
+        if math.isnan(weight):
+            raise BadWeightError(
+                f"the log-weight of site {msg['name']!r}, performed at {msg.where}, is NaN; its "
+                f"distribution is {msg['fn']!r} and its value {msg['value']!r}"
+            )
+        if weight > 0.0:
+            self.bounded = False
+        return weight
+
+    # --- handlers further out -------------------------------------------------------------------
+
+    def _pass_up(self, msg: Any) -> None:
+        for entry in reversed(self.outer):
+            if type(entry) is Mark:
+                if msg["type"] != "sample" and msg["type"] in entry.clauses:
+                    raise BarrierError(
+                        f"{entry!r} takes {msg['type']} effects, and one was performed at "
+                        f"{msg.where} inside of infer.enumerate(...), which it cannot capture. "
+                        f"Install it inside the model: "
+                        f"infer.enumerate(handle(handler, {describe(self.model)}))."
+                    )
+                continue
+            entry._process_message(msg)
+            if msg["stop"]:
+                return
+
+    def _pass_down(self, msg: Any) -> None:
+        for entry in self.outer:
+            if type(entry) is not Mark:
+                entry._postprocess_message(msg)
+
+    # --- for the native explorer ----------------------------------------------------------------
+
+    def adopt(
+        self,
+        frames: list[Any],
+        answers: list[tuple[str, Any]],
+        request: Any,
+        error: BaseException | None = None,
+    ) -> Leaf | Pruned | Choice:
+        """Go on with bare frames that did something which needs the whole machine.
+
+        `request` is what the top frame has just yielded (or, with `error`, nothing: the error is
+        to be thrown into the top frame). The ambient stack is the frames' own at this point.
+        """
+        computation = Computation(frames, (), self.origin)
+        computation.log = _log(answers)
+        return self._follow(computation, computation.go_on(request, error, self.outer))
+
+    def replay(self, answers: list[tuple[str, Any]], msg: Any, reason: str | None) -> Computation:
+        """The computation that has been given `answers` and waits at `msg`."""
+        if reason is not None:
+            self.note(reason)
+        self.replays += 1
+        return rerun(self.origin, _log(answers), msg, complete=False)
+
+
+def _log(answers: list[tuple[str, Any]]) -> Answer | None:
+    log: Answer | None = None
+    for name, value in answers:
+        log = Answer(log, "sample", name, value)
+    return log

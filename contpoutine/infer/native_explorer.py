@@ -1,0 +1,77 @@
+"""The explorer in C, with the face of the one in Python."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from typing import Any, get_args
+
+from contpoutine.core.ambient import AMBIENT
+from contpoutine.core.native import native
+from contpoutine.distributions import Delta, FiniteDistribution
+from contpoutine.distributions.choices import Choices, choices
+from contpoutine.errors import SharedIteratorError
+from contpoutine.infer.driver import Driver, Leaf, Pruned
+from contpoutine.infer.explorer import Order
+from contpoutine.infer.tree import Tree
+
+if native is not None:
+    native.set_types(
+        AMBIENT, FiniteDistribution, Delta, choices, Choices, Leaf, Pruned, SharedIteratorError
+    )
+
+
+class NativeExplorer:
+    """Explores the execution tree of a driver's model; see `infer.explorer.Explorer`."""
+
+    def __init__(self, driver: Driver, order: Order) -> None:
+        assert native is not None  # the caller has asked
+        self.driver = driver
+        self._native = native.Explorer(
+            driver,
+            driver.origin.outside,
+            driver.outer,
+            get_args(Order).index(order),
+            driver.capture == "clone",
+        )
+
+    @property
+    def executions(self) -> int:
+        return int(self._native.executions)
+
+    @property
+    def branches(self) -> int:
+        return int(self._native.branches)
+
+    @property
+    def explored_mass(self) -> float:
+        return float(self._native.explored_mass)
+
+    def run(self, max_executions: int = -1, deadline: float = math.inf) -> bool:
+        done = bool(self._native.run(max_executions, deadline))
+        self.driver.bounded &= bool(self._native.bounded)
+        return done
+
+    def path(self) -> list[tuple[str, Any]]:
+        return list(self._native.path())
+
+    def tree(self) -> Tree:
+        columns = self._native.columns()
+        parents, visits, picks, names, values, leaf_nodes, leaf_log_weights, leaf_values = columns
+        return Tree(
+            parents=array("i", parents),
+            visits=array("i", visits),
+            picks=array("i", picks),
+            site_names=names,
+            site_values=values,
+            leaf_nodes=array("i", leaf_nodes),
+            leaf_log_weights=array("d", leaf_log_weights),
+            leaf_values=leaf_values,
+        )
+
+    def frontier(self) -> tuple[list[float], list[float]]:
+        priors, weights = self._native.frontier()
+        return priors, weights
+
+    def close(self) -> None:
+        self._native.close()

@@ -1,0 +1,1338 @@
+/* clone.c: a second copy of a suspended computation.
+
+   A suspended generator is at rest: its frame holds its locals, its value stack and its next
+   instruction, and nothing of it is on the C stack. So it can be copied: allocate a generator for
+   the same code, copy the frame's header, and carry each slot over by the ownership rules. The
+   value stack comes along: the iterators of enclosing `for` loops, the bound `__exit__` of `with`
+   blocks, the delegate of a `yield from`, half-built displays.
+
+   The rules, in the order in which `copy` applies them:
+
+     atoms (numbers, strings, classes, modules, code)     shared: nothing can change them
+     already copied in this fork                          the copy: aliasing is kept
+     outside (see outside.c)                              shared: the computation did not make it
+     lists, dicts, sets, cells, functions, iterators, ... copied here
+     a type with `__fork__`                               its own word
+     anything else                                        asked of Python once a type (`classify`)
+
+   What has no rule is refused with CaptureError, and the caller replays instead: an object is
+   never shared because nobody knew better.
+
+   One `Fork` is one act of copying, with one memo for all frames and handlers of a computation. */
+
+#include "native.h"
+
+/* --- the memo ------------------------------------------------------------------------------ */
+
+typedef struct {
+    PyObject *from, *to; /* `from` borrowed: it is alive for as long as the fork goes on */
+} Pair;
+
+#define INLINE_PAIRS 24
+
+typedef struct {
+    PyObject *outside;
+    PyObject *proxy; /* the memo as Python sees it, or NULL */
+    Pair *pairs;
+    Py_ssize_t n, room;
+    int *index; /* open addressing over `pairs` once there are many */
+    size_t mask;
+    int located; /* the CaptureError in flight already names a frame */
+    Pair inline_pairs[INLINE_PAIRS];
+} Fork;
+
+static size_t
+hash_pointer(PyObject *o)
+{
+    return ((size_t)o >> 4) * 0x9E3779B97F4A7C15ull >> 20;
+}
+
+static PyObject *
+recall(Fork *fork, PyObject *o)
+{
+    if (fork->index == NULL) {
+        for (Py_ssize_t i = 0; i < fork->n; i++) {
+            if (fork->pairs[i].from == o) {
+                return fork->pairs[i].to;
+            }
+        }
+        return NULL;
+    }
+    for (size_t i = hash_pointer(o) & fork->mask; fork->index[i] >= 0; i = (i + 1) & fork->mask) {
+        if (fork->pairs[fork->index[i]].from == o) {
+            return fork->pairs[fork->index[i]].to;
+        }
+    }
+    return NULL;
+}
+
+static int
+reindex(Fork *fork)
+{
+    size_t size = (size_t)fork->room * 4;
+    int *index = PyMem_Malloc(size * sizeof(int));
+    if (index == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (size_t i = 0; i < size; i++) {
+        index[i] = -1;
+    }
+    PyMem_Free(fork->index);
+    fork->index = index;
+    fork->mask = size - 1;
+    for (Py_ssize_t k = 0; k < fork->n; k++) {
+        size_t i = hash_pointer(fork->pairs[k].from) & fork->mask;
+        while (index[i] >= 0) {
+            i = (i + 1) & fork->mask;
+        }
+        index[i] = (int)k;
+    }
+    return 0;
+}
+
+static int
+remember(Fork *fork, PyObject *from, PyObject *to)
+{
+    if (fork->n == fork->room) {
+        Py_ssize_t room = fork->room == INLINE_PAIRS ? 64 : fork->room * 2;
+        Pair *pairs = PyMem_Malloc((size_t)room * sizeof(Pair));
+        if (pairs == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        memcpy(pairs, fork->pairs, (size_t)fork->n * sizeof(Pair));
+        if (fork->pairs != fork->inline_pairs) {
+            PyMem_Free(fork->pairs);
+        }
+        fork->pairs = pairs;
+        fork->room = room;
+        if (reindex(fork) < 0) {
+            return -1;
+        }
+    }
+    Py_ssize_t k = fork->n++;
+    fork->pairs[k] = (Pair){from, Py_NewRef(to)};
+    if (fork->index != NULL) {
+        size_t i = hash_pointer(from) & fork->mask;
+        while (fork->index[i] >= 0) {
+            i = (i + 1) & fork->mask;
+        }
+        fork->index[i] = (int)k;
+    }
+    return 0;
+}
+
+static void
+fork_begin(Fork *fork, PyObject *outside)
+{
+    fork->outside = outside;
+    fork->proxy = NULL;
+    fork->pairs = fork->inline_pairs;
+    fork->n = 0;
+    fork->room = INLINE_PAIRS;
+    fork->index = NULL;
+    fork->mask = 0;
+    fork->located = 0;
+}
+
+static void proxy_close(PyObject *proxy);
+
+static void
+fork_end(Fork *fork)
+{
+    if (fork->proxy != NULL) {
+        proxy_close(fork->proxy);
+    }
+    for (Py_ssize_t i = 0; i < fork->n; i++) {
+        Py_DECREF(fork->pairs[i].to);
+    }
+    if (fork->pairs != fork->inline_pairs) {
+        PyMem_Free(fork->pairs);
+    }
+    PyMem_Free(fork->index);
+}
+
+/* --- refusing ------------------------------------------------------------------------------ */
+
+static PyObject *
+refuse(PyObject *o, const char *why)
+{
+    PyErr_Format(err_capture, "a %.200s object %s", Py_TYPE(o)->tp_name, why);
+    return NULL;
+}
+
+/* Say in the error in flight which frame and slot holds the object that was refused. */
+static void
+locate(Fork *fork, Frame *frame, int slot)
+{
+    if (fork->located || !PyErr_ExceptionMatches(err_capture)) {
+        return;
+    }
+    fork->located = 1;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    PyCodeObject *code = compat_frame_code(frame);
+    PyObject *place =
+        slot < 0                      ? PyUnicode_FromString("the exception being handled")
+        : slot < code->co_nlocalsplus ? PyUnicode_FromFormat(
+                                            "local %R", PyTuple_GET_ITEM(code->co_localsplusnames, slot))
+                                      : PyUnicode_FromString(
+                                            "the value stack (a `for`, `with` or `yield from`, or "
+                                            "an expression around the yield)");
+    if (place != NULL) {
+        PyErr_Format(err_capture, "%U in %U at %U:%d holds what a clone cannot copy: %S", place,
+                     code->co_qualname, code->co_filename, compat_frame_line(frame), value);
+        Py_DECREF(place);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+}
+
+/* --- copying values ------------------------------------------------------------------------ */
+
+static PyObject *copy(Fork *fork, PyObject *o);
+static PyObject *copy_generator(Fork *fork, PyObject *o);
+
+int
+is_atomic(PyObject *o)
+{
+    PyTypeObject *type = Py_TYPE(o);
+    return type == &PyLong_Type || type == &PyFloat_Type || type == &PyUnicode_Type ||
+           o == Py_None || type == &PyBool_Type || type == &PyBytes_Type ||
+           type == &PyComplex_Type || type == &PyCode_Type || type == &PyRange_Type ||
+           type == &PyEllipsis_Type || PyType_Check(o) || PyModule_Check(o) ||
+           type == &_PyNotImplemented_Type;
+}
+
+static PyObject *
+copy_list(Fork *fork, PyObject *o)
+{
+    Py_ssize_t n = PyList_GET_SIZE(o);
+    PyObject *fresh = PyList_New(n);
+    if (fresh == NULL || remember(fork, o, fresh) < 0) {
+        Py_XDECREF(fresh);
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *item = i < PyList_GET_SIZE(o) ? PyList_GET_ITEM(o, i) : Py_None;
+        PyObject *c = is_atomic(item) ? Py_NewRef(item) : copy(fork, item);
+        if (c == NULL) {
+            Py_DECREF(fresh); /* unfilled places are NULL, which list deallocation allows */
+            return NULL;
+        }
+        PyList_SET_ITEM(fresh, i, c);
+    }
+    return fresh;
+}
+
+/* A tuple or frozenset is shared unless something in it was copied. */
+static PyObject *
+copy_tuple(Fork *fork, PyObject *o)
+{
+    Py_ssize_t n = PyTuple_GET_SIZE(o);
+    Py_ssize_t i = 0;
+    while (i < n && is_atomic(PyTuple_GET_ITEM(o, i))) {
+        i++;
+    }
+    if (i == n) {
+        return Py_NewRef(o);
+    }
+    PyObject *fresh = PyTuple_New(n);
+    if (fresh == NULL) {
+        return NULL;
+    }
+    int changed = 0;
+    for (i = 0; i < n; i++) {
+        PyObject *item = PyTuple_GET_ITEM(o, i);
+        PyObject *c = copy(fork, item);
+        if (c == NULL) {
+            Py_DECREF(fresh);
+            return NULL;
+        }
+        changed |= c != item;
+        PyTuple_SET_ITEM(fresh, i, c);
+    }
+    PyObject *met = recall(fork, o); /* copied on the way, by a cycle through itself */
+    if (met != NULL || !changed) {
+        Py_DECREF(fresh);
+        return Py_NewRef(met != NULL ? met : o);
+    }
+    if (remember(fork, o, fresh) < 0) {
+        Py_DECREF(fresh);
+        return NULL;
+    }
+    return fresh;
+}
+
+static PyObject *
+copy_dict(Fork *fork, PyObject *o)
+{
+    PyObject *fresh = PyDict_Copy(o);
+    if (fresh == NULL || remember(fork, o, fresh) < 0) {
+        Py_XDECREF(fresh);
+        return NULL;
+    }
+    Py_ssize_t at = 0;
+    PyObject *key, *value;
+    while (PyDict_Next(o, &at, &key, &value)) {
+        if (!is_atomic(key)) {
+            PyObject *k = copy(fork, key);
+            Py_XDECREF(k);
+            if (k != key) { /* the key itself is owned: its place may change, so start over */
+                if (k != NULL) {
+                    refuse(o, "has a key that the model made and can change");
+                }
+                Py_DECREF(fresh);
+                return NULL;
+            }
+        }
+        if (is_atomic(value)) {
+            continue;
+        }
+        PyObject *c = copy(fork, value);
+        if (c == NULL || (c != value && PyDict_SetItem(fresh, key, c) < 0)) {
+            Py_XDECREF(c);
+            Py_DECREF(fresh);
+            return NULL;
+        }
+        Py_DECREF(c);
+    }
+    return fresh;
+}
+
+/* A set's order depends on its history, so the table is copied entry by entry, holes included. */
+static PyObject *
+copy_set(Fork *fork, PyObject *o)
+{
+    PySetObject *from = (PySetObject *)o;
+    for (Py_ssize_t i = 0; i <= from->mask; i++) {
+        PyObject *key = from->table[i].key;
+        if (key != NULL && from->table[i].hash != -1 && !is_atomic(key)) {
+            PyObject *c = copy(fork, key);
+            Py_XDECREF(c);
+            if (c != key) {
+                return c == NULL ? NULL
+                                 : refuse(o, "has a member that the model made and can change");
+            }
+        }
+    }
+    PyObject *fresh = PySet_New(NULL);
+    if (fresh == NULL) {
+        return NULL;
+    }
+    PySetObject *to = (PySetObject *)fresh;
+    if (from->table != from->smalltable) {
+        setentry *table = PyMem_Malloc((size_t)(from->mask + 1) * sizeof(setentry));
+        if (table == NULL) {
+            Py_DECREF(fresh);
+            return PyErr_NoMemory();
+        }
+        to->table = table;
+    }
+    memcpy(to->table, from->table, (size_t)(from->mask + 1) * sizeof(setentry));
+    for (Py_ssize_t i = 0; i <= from->mask; i++) {
+        if (from->table[i].key != NULL && from->table[i].hash != -1) {
+            Py_INCREF(from->table[i].key);
+        }
+    }
+    to->fill = from->fill;
+    to->used = from->used;
+    to->mask = from->mask;
+    to->finger = from->finger;
+    if (remember(fork, o, fresh) < 0) {
+        Py_DECREF(fresh);
+        return NULL;
+    }
+    return fresh;
+}
+
+static PyObject *
+copy_frozenset(Fork *fork, PyObject *o)
+{
+    PySetObject *from = (PySetObject *)o;
+    for (Py_ssize_t i = 0; i <= from->mask; i++) {
+        PyObject *key = from->table[i].key;
+        if (key != NULL && from->table[i].hash != -1 && !is_atomic(key)) {
+            PyObject *c = copy(fork, key);
+            Py_XDECREF(c);
+            if (c != key) {
+                return c == NULL ? NULL
+                                 : refuse(o, "has a member that the model made and can change");
+            }
+        }
+    }
+    return Py_NewRef(o);
+}
+
+static PyObject *
+copy_bytearray(Fork *fork, PyObject *o)
+{
+    PyObject *fresh = PyByteArray_FromObject(o);
+    if (fresh == NULL || remember(fork, o, fresh) < 0) {
+        Py_XDECREF(fresh);
+        return NULL;
+    }
+    return fresh;
+}
+
+static PyObject *
+copy_cell(Fork *fork, PyObject *o)
+{
+    PyObject *fresh = PyCell_New(NULL);
+    if (fresh == NULL || remember(fork, o, fresh) < 0) {
+        Py_XDECREF(fresh);
+        return NULL;
+    }
+    PyObject *held = PyCell_GET(o);
+    if (held != NULL) {
+        PyObject *c = copy(fork, held);
+        if (c == NULL) {
+            Py_DECREF(fresh);
+            return NULL;
+        }
+        PyCell_SET(fresh, c);
+    }
+    return fresh;
+}
+
+/* A function is copied if something it holds is owned: a cell of its closure, or a default. */
+static PyObject *
+copy_function(Fork *fork, PyObject *o)
+{
+    PyFunctionObject *f = (PyFunctionObject *)o;
+    if (f->func_closure == NULL && f->func_defaults == NULL && f->func_kwdefaults == NULL &&
+        (f->func_dict == NULL || PyDict_GET_SIZE(f->func_dict) == 0)) {
+        return Py_NewRef(o);
+    }
+    PyObject *from[4] = {f->func_closure, f->func_defaults, f->func_kwdefaults, f->func_dict};
+    PyObject *to[4] = {NULL, NULL, NULL, NULL};
+    PyObject *result = NULL;
+    int changed = 0;
+    for (int i = 0; i < 4; i++) {
+        if (from[i] == NULL || (i >= 2 && PyDict_GET_SIZE(from[i]) == 0)) {
+            continue;
+        }
+        if (i >= 2) { /* a dict of its own: copied only if a value in it is owned */
+            Py_ssize_t at = 0;
+            PyObject *key, *value;
+            int owned = 0;
+            while (!owned && PyDict_Next(from[i], &at, &key, &value)) {
+                PyObject *c = copy(fork, value);
+                if (c == NULL) {
+                    goto done;
+                }
+                owned = c != value;
+                Py_DECREF(c);
+            }
+            if (!owned) {
+                continue;
+            }
+        }
+        to[i] = copy(fork, from[i]);
+        if (to[i] == NULL) {
+            goto done;
+        }
+        changed |= to[i] != from[i];
+    }
+    PyObject *met = recall(fork, o);
+    if (met != NULL || !changed) {
+        result = Py_NewRef(met != NULL ? met : o);
+        goto done;
+    }
+    PyObject *fresh = PyFunction_NewWithQualName(f->func_code, f->func_globals, f->func_qualname);
+    if (fresh == NULL) {
+        goto done;
+    }
+    PyFunctionObject *g = (PyFunctionObject *)fresh;
+    PyObject **place[4] = {&g->func_closure, &g->func_defaults, &g->func_kwdefaults, &g->func_dict};
+    for (int i = 0; i < 4; i++) {
+        PyObject *value = to[i] != NULL ? to[i] : from[i];
+        Py_XSETREF(*place[i], Py_XNewRef(value));
+    }
+    Py_XSETREF(g->func_name, Py_NewRef(f->func_name));
+    Py_XSETREF(g->func_doc, Py_XNewRef(f->func_doc));
+    Py_XSETREF(g->func_module, Py_XNewRef(f->func_module));
+    Py_XSETREF(g->func_annotations, Py_XNewRef(f->func_annotations));
+    if (remember(fork, o, fresh) < 0) {
+        Py_DECREF(fresh);
+        goto done;
+    }
+    result = fresh;
+done:
+    for (int i = 0; i < 4; i++) {
+        Py_XDECREF(to[i]);
+    }
+    return result;
+}
+
+static PyObject *
+copy_bound_method(Fork *fork, PyObject *o)
+{
+    PyObject *self = PyMethod_GET_SELF(o), *function = PyMethod_GET_FUNCTION(o);
+    PyObject *s = copy(fork, self);
+    PyObject *f = s == NULL ? NULL : copy(fork, function);
+    PyObject *result = NULL;
+    if (f != NULL) {
+        result = s == self && f == function ? Py_NewRef(o) : PyMethod_New(f, s);
+    }
+    Py_XDECREF(s);
+    Py_XDECREF(f);
+    return result;
+}
+
+/* `push = xs.append`: a C method bound to an object. */
+static PyObject *
+copy_builtin_method(Fork *fork, PyObject *o)
+{
+    PyObject *self = PyCFunction_GET_SELF(o);
+    if (self == NULL || is_atomic(self)) {
+        return Py_NewRef(o);
+    }
+    PyObject *s = copy(fork, self);
+    if (s == NULL || s == self) {
+        Py_XDECREF(s);
+        return s == NULL ? NULL : Py_NewRef(o);
+    }
+    PyCFunctionObject *c = (PyCFunctionObject *)o;
+    PyObject *result = PyCMethod_New(c->m_ml, s, c->m_module, PyCFunction_GET_CLASS(o));
+    Py_DECREF(s);
+    return result;
+}
+
+/* An exception kept in a local or being handled. Its traceback is shared: raising adds a new
+   entry in front and leaves the old ones as they are. */
+static PyObject *
+copy_exception(Fork *fork, PyObject *o)
+{
+    PyTypeObject *type = Py_TYPE(o);
+    PyTypeObject *base = (PyTypeObject *)PyExc_BaseException;
+    if (type->tp_basicsize > base->tp_basicsize + (Py_ssize_t)sizeof(PyObject *) ||
+        (type->tp_basicsize > base->tp_basicsize && type->tp_weaklistoffset == 0)) {
+        return refuse(o, "is an exception with fields of its own");
+    }
+    PyBaseExceptionObject *e = (PyBaseExceptionObject *)o;
+    PyObject *args = copy(fork, e->args);
+    if (args == NULL) {
+        return NULL;
+    }
+    PyObject *fresh = base->tp_new(type, args, NULL);
+    Py_DECREF(args);
+    if (fresh == NULL || remember(fork, o, fresh) < 0) {
+        Py_XDECREF(fresh);
+        return NULL;
+    }
+    PyBaseExceptionObject *g = (PyBaseExceptionObject *)fresh;
+    PyObject *from[4] = {e->dict, e->notes, e->context, e->cause};
+    PyObject **to[4] = {&g->dict, &g->notes, &g->context, &g->cause};
+    for (int i = 0; i < 4; i++) {
+        if (from[i] != NULL) {
+            PyObject *c = copy(fork, from[i]);
+            if (c == NULL) {
+                Py_DECREF(fresh);
+                return NULL;
+            }
+            Py_XSETREF(*to[i], c);
+        }
+    }
+    g->traceback = Py_XNewRef(e->traceback);
+    g->suppress_context = e->suppress_context;
+    return fresh;
+}
+
+/* --- iterators ----------------------------------------------------------------------------- */
+
+/* The iterator types below are C structs made of numbers and object references only. A copy is
+   the same bytes with each reference re-pointed; the type's own tp_traverse says which words those
+   are. So `enumerate` gets an inner iterator of its own, and no struct is typed again here. */
+
+#define MAX_REFERENTS 8
+#define MAX_WORDS 24
+
+typedef struct {
+    PyObject *seen[MAX_REFERENTS];
+    int n;
+} Referents;
+
+static int
+collect_referent(PyObject *o, void *arg)
+{
+    Referents *r = arg;
+    if (PyType_Check(o)) {
+        return 0; /* heap types are visited too */
+    }
+    if (r->n == MAX_REFERENTS) {
+        return -1;
+    }
+    r->seen[r->n++] = o;
+    return 0;
+}
+
+/* Does position `i` of a table mean the same in both? Then an iterator's position carries over. */
+static int
+same_layout(PyObject *from, PyObject *to)
+{
+    if (PyDict_CheckExact(from)) {
+        PyDictObject *a = (PyDictObject *)from, *b = (PyDictObject *)to;
+        return a->ma_values == NULL && b->ma_values == NULL &&
+               a->ma_keys->dk_nentries == b->ma_keys->dk_nentries;
+    }
+    return 1; /* copy_set keeps the table, copy_list the order */
+}
+
+static PyObject *
+copy_iterator(Fork *fork, PyObject *o)
+{
+    PyTypeObject *type = Py_TYPE(o);
+    int words = (int)((size_t)type->tp_basicsize - sizeof(PyObject)) / (int)sizeof(PyObject *);
+    Referents old = {.n = 0};
+    if (words > MAX_WORDS || type->tp_itemsize != 0 ||
+        (PyObject_IS_GC(o) && type->tp_traverse(o, collect_referent, &old) != 0)) {
+        return refuse(o, "holds more than the clone expects");
+    }
+    /* Which word of the struct holds which referent? */
+    PyObject **from = (PyObject **)((char *)o + sizeof(PyObject));
+    int place[MAX_REFERENTS];
+    char taken[MAX_WORDS] = {0};
+    for (int i = 0; i < old.n; i++) {
+        int w = 0;
+        while (w < words && (taken[w] || from[w] != old.seen[i])) {
+            w++;
+        }
+        if (w == words) {
+            return refuse(o, "keeps its state where the clone does not look");
+        }
+        taken[w] = 1;
+        place[i] = w;
+    }
+    PyObject *new[MAX_REFERENTS];
+    PyObject *fresh = NULL;
+    int k = 0;
+    while (k < old.n) {
+        new[k] = copy(fork, old.seen[k]);
+        if (new[k] == NULL) {
+            goto done;
+        }
+        k++;
+        if (new[k - 1] != old.seen[k - 1] && !same_layout(old.seen[k - 1], new[k - 1])) {
+            refuse(o, "runs over a dict from which entries were deleted");
+            goto done;
+        }
+    }
+    PyObject *met = recall(fork, o);
+    if (met != NULL) {
+        fresh = Py_NewRef(met);
+        goto done;
+    }
+    fresh = PyObject_IS_GC(o) ? (PyObject *)PyObject_GC_New(PyObject, type)
+                              : (PyObject *)PyObject_New(PyObject, type);
+    if (fresh == NULL) {
+        goto done;
+    }
+    PyObject **to = (PyObject **)((char *)fresh + sizeof(PyObject));
+    memcpy(to, from, (size_t)words * sizeof(PyObject *));
+    for (int i = 0; i < old.n; i++) {
+        to[place[i]] = Py_NewRef(new[i]);
+    }
+    if (PyObject_IS_GC(o)) {
+        PyObject_GC_Track(fresh);
+    }
+    if (remember(fork, o, fresh) < 0) {
+        Py_CLEAR(fresh);
+    }
+done:
+    for (int i = 0; i < k; i++) {
+        Py_DECREF(new[i]);
+    }
+    return fresh;
+}
+
+/* --- types that only Python knows ----------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    Fork *fork; /* NULL once the fork has ended */
+} Proxy;
+
+static PyObject *
+proxy_call(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    Proxy *self = (Proxy *)op;
+    PyObject *o;
+    if (!PyArg_ParseTuple(args, "O", &o) || (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0)) {
+        return NULL;
+    }
+    if (self->fork == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "this memo belongs to a fork that has ended");
+        return NULL;
+    }
+    return copy(self->fork, o);
+}
+
+static PyObject *
+proxy_record(PyObject *op, PyObject *args)
+{
+    Proxy *self = (Proxy *)op;
+    PyObject *from, *to;
+    if (!PyArg_ParseTuple(args, "OO", &from, &to)) {
+        return NULL;
+    }
+    if (self->fork == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "this memo belongs to a fork that has ended");
+        return NULL;
+    }
+    if (recall(self->fork, from) == NULL && remember(self->fork, from, to) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef proxy_methods[] = {
+    {"record", proxy_record, METH_VARARGS,
+     "record(old, new): `new` is the copy of `old`; say so before copying what it holds, if that "
+     "may lead back to `old`."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject ProxyType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "contpoutine._native.Memo",
+    .tp_doc = "memo(x) is the copy of x in this fork: x itself where it is shared.",
+    .tp_basicsize = sizeof(Proxy),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_call = proxy_call,
+    .tp_methods = proxy_methods,
+};
+
+static PyObject *
+proxy_of(Fork *fork)
+{
+    if (fork->proxy == NULL) {
+        Proxy *proxy = PyObject_New(Proxy, &ProxyType);
+        if (proxy == NULL) {
+            return NULL;
+        }
+        proxy->fork = fork;
+        fork->proxy = (PyObject *)proxy;
+    }
+    return fork->proxy;
+}
+
+static void
+proxy_close(PyObject *proxy)
+{
+    ((Proxy *)proxy)->fork = NULL;
+    Py_DECREF(proxy);
+}
+
+/* What `classify(type)` said, by type: "share", "watch", "holds" (tensors, shared itself),
+   "iterate", a function (obj, memo) that copies, or a sentence that says why not. */
+static PyObject *rules, *classify;
+static PyObject *rule_share, *rule_watch, *rule_iterate, *rule_holds, *rule_refuse;
+static PyObject *str_opaque, *str_version;
+int watching = 0;
+
+static PyObject * /* borrowed */
+rule_for(PyTypeObject *type)
+{
+    PyObject *rule = PyDict_GetItemWithError(rules, (PyObject *)type);
+    if (rule == NULL && !PyErr_Occurred()) {
+        if (classify == NULL) {
+            return rule_refuse;
+        }
+        PyObject *said = PyObject_CallOneArg(classify, (PyObject *)type);
+        if (said != NULL && PyUnicode_CheckExact(said)) {
+            PyUnicode_InternInPlace(&said); /* so that rules are compared by identity */
+        }
+        if (said == NULL || PyDict_SetItem(rules, (PyObject *)type, said) < 0) {
+            Py_XDECREF(said);
+            return NULL;
+        }
+        watching |= said == rule_watch || said == rule_holds;
+        rule = said;
+        Py_DECREF(said);
+    }
+    return rule;
+}
+
+static PyObject *
+copy_by_rule(Fork *fork, PyObject *o)
+{
+    PyObject *rule = rule_for(Py_TYPE(o));
+    if (rule == NULL) {
+        return NULL;
+    }
+    if (rule == rule_share || rule == rule_watch || rule == rule_holds) {
+        return Py_NewRef(o);
+    }
+    if (rule == rule_iterate) {
+        return copy_iterator(fork, o);
+    }
+    if (PyUnicode_Check(rule)) {
+        PyErr_Format(err_capture, "a %.200s object %U", Py_TYPE(o)->tp_name, rule);
+        return NULL;
+    }
+    PyObject *proxy = proxy_of(fork);
+    if (proxy == NULL) {
+        return NULL;
+    }
+    PyObject *fresh = PyObject_CallFunctionObjArgs(rule, o, proxy, NULL);
+    if (fresh != NULL && fresh != o && recall(fork, o) == NULL && remember(fork, o, fresh) < 0) {
+        Py_CLEAR(fresh);
+    }
+    return fresh;
+}
+
+/* --- one value ----------------------------------------------------------------------------- */
+
+static PyObject *
+copy_shape(Fork *fork, PyObject *o)
+{
+    PyTypeObject *type = Py_TYPE(o);
+    if (type == &PyTuple_Type) {
+        return copy_tuple(fork, o);
+    }
+    if (type == &PyCFunction_Type || type == &PyCMethod_Type) {
+        return copy_builtin_method(fork, o);
+    }
+    int outside = outside_has(fork->outside, o);
+    if (outside != 0) {
+        if (outside > 0 && Py_TYPE(o)->tp_iternext != NULL && !PyGen_CheckExact(o) &&
+            type->tp_iternext != &_PyObject_NextNotImplemented) {
+            return refuse(o, "is an iterator that was handed to the model from outside, so two "
+                             "branches would advance the same one; pass what it runs over");
+        }
+        if (outside > 0 && PyGen_CheckExact(o) && !compat_gen_is_finished((PyGenObject *)o)) {
+            return refuse(o, "was handed to the model from outside, so two branches would "
+                             "advance the same one; pass the function that makes it");
+        }
+        return outside < 0 ? NULL : Py_NewRef(o);
+    }
+    if (type == &PyList_Type) {
+        return copy_list(fork, o);
+    }
+    if (type == &PyDict_Type) {
+        return copy_dict(fork, o);
+    }
+    if (type == &PyCell_Type) {
+        return copy_cell(fork, o);
+    }
+    if (type == &PyFunction_Type) {
+        return copy_function(fork, o);
+    }
+    if (type == &PyGen_Type) {
+        return copy_generator(fork, o);
+    }
+    if (type == &PyMethod_Type) {
+        return copy_bound_method(fork, o);
+    }
+    if (type == &PySet_Type) {
+        return copy_set(fork, o);
+    }
+    if (type == &PyFrozenSet_Type) {
+        return copy_frozenset(fork, o);
+    }
+    if (type == &PyByteArray_Type) {
+        return copy_bytearray(fork, o);
+    }
+    if (type == &MessageType) {
+        PyObject *fresh = message_copy((Message *)o);
+        if (fresh != NULL) {
+            ((Message *)fresh)->performed = ((Message *)o)->performed;
+            if (remember(fork, o, fresh) < 0) {
+                Py_CLEAR(fresh);
+            }
+        }
+        return fresh;
+    }
+    if (type == &PerformType) {
+        PyObject *msg = copy(fork, perform_message(o));
+        PyObject *fresh = msg == NULL ? NULL : perform_copy(o, msg);
+        Py_XDECREF(msg);
+        return fresh;
+    }
+    if (PyExceptionInstance_Check(o)) {
+        return copy_exception(fork, o);
+    }
+    return copy_by_rule(fork, o);
+}
+
+static PyObject *
+copy(Fork *fork, PyObject *o)
+{
+    if (is_atomic(o)) {
+        return Py_NewRef(o);
+    }
+    PyObject *met = recall(fork, o);
+    if (met != NULL) {
+        return Py_NewRef(met);
+    }
+    if (Py_EnterRecursiveCall(" while copying what a suspended computation holds")) {
+        if (PyErr_ExceptionMatches(PyExc_RecursionError)) {
+            PyErr_Clear();
+            refuse(o, "lies too deep in a structure to be copied");
+        }
+        return NULL;
+    }
+    PyObject *c = copy_shape(fork, o);
+    Py_LeaveRecursiveCall();
+    return c;
+}
+
+/* --- generators ---------------------------------------------------------------------------- */
+
+/* Set just before a suspended generator is dropped: its finalizer then returns at once, and
+   deallocation clears the frame. Nothing of the model runs. */
+static void
+silence(PyGenObject *gen)
+{
+    gen->gi_frame_state = FRAME_COMPLETED;
+}
+
+static PyObject *
+copy_generator(Fork *fork, PyObject *o)
+{
+    PyGenObject *gen = (PyGenObject *)o;
+    if (compat_gen_is_finished(gen)) {
+        return Py_NewRef(o); /* nothing in it can change any more */
+    }
+    if (!compat_gen_is_suspended(gen) && !compat_gen_is_created(gen)) {
+        return refuse(o, "is running");
+    }
+    Frame *from = compat_gen_frame(gen);
+    PyCodeObject *code = compat_frame_code(from);
+    if (from->f_locals != NULL) {
+        return refuse(o, "keeps its locals in a dict");
+    }
+    PyGenObject *fresh = PyObject_GC_NewVar(PyGenObject, &PyGen_Type, compat_frame_slots(code));
+    if (fresh == NULL) {
+        return NULL;
+    }
+    compat_init_gen_code(fresh, code);
+    fresh->gi_weakreflist = NULL;
+    fresh->gi_name = Py_NewRef(gen->gi_name);
+    fresh->gi_qualname = Py_NewRef(gen->gi_qualname);
+    fresh->gi_exc_state.exc_value = NULL;
+    fresh->gi_exc_state.previous_item = NULL;
+    fresh->gi_origin_or_finalizer = NULL;
+    fresh->gi_hooks_inited = gen->gi_hooks_inited;
+    fresh->gi_closed = gen->gi_closed;
+    fresh->gi_running_async = gen->gi_running_async;
+    fresh->gi_frame_state = gen->gi_frame_state;
+
+    Frame *to = compat_gen_frame(fresh);
+    memcpy(to, from, offsetof(Frame, localsplus));
+    to->frame_obj = NULL;
+    to->previous = NULL;
+    Py_INCREF(code);
+    Py_XINCREF(compat_frame_function(from));
+    memset(to->localsplus, 0, (size_t)from->stacktop * sizeof(PyObject *));
+
+    int slot = -1;
+    if (remember(fork, o, (PyObject *)fresh) < 0) {
+        goto failed;
+    }
+    if (gen->gi_exc_state.exc_value != NULL) {
+        fresh->gi_exc_state.exc_value = copy(fork, gen->gi_exc_state.exc_value);
+        if (fresh->gi_exc_state.exc_value == NULL) {
+            goto failed;
+        }
+    }
+    for (slot = 0; slot < from->stacktop; slot++) {
+        PyObject *held = from->localsplus[slot];
+        if (held == NULL) {
+            continue;
+        }
+        PyObject *c = is_atomic(held) ? Py_NewRef(held) : copy(fork, held);
+        if (c == NULL) {
+            goto failed;
+        }
+        to->localsplus[slot] = c;
+    }
+    PyObject_GC_Track((PyObject *)fresh);
+    return (PyObject *)fresh;
+
+failed:
+    locate(fork, from, slot);
+    {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        silence(fresh);
+        PyObject_GC_Track((PyObject *)fresh);
+        Py_DECREF(fresh);
+        PyErr_Restore(type, value, traceback);
+    }
+    return NULL;
+}
+
+int
+fork_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *outside,
+                 PyObject **frames_out, PyObject **ambient_out)
+{
+    Fork fork;
+    fork_begin(&fork, outside);
+    Py_ssize_t done = 0;
+    int rc = -1;
+    *ambient_out = NULL;
+    /* Handlers first: they are the computation's own even where they are reachable from outside
+       (the model wraps them), and every frame that holds one must find its copy in the memo. */
+    Py_ssize_t width = PyTuple_GET_SIZE(ambient);
+    PyObject *copied = width == 0 ? Py_NewRef(ambient) : PyTuple_New(width);
+    if (copied == NULL) {
+        goto done;
+    }
+    for (Py_ssize_t i = 0; i < width; i++) {
+        PyObject *handler = PyTuple_GET_ITEM(ambient, i);
+        PyObject *met = recall(&fork, handler);
+        PyObject *c = met != NULL ? Py_NewRef(met) : copy_by_rule(&fork, handler);
+        if (c == NULL) {
+            goto done;
+        }
+        PyTuple_SET_ITEM(copied, i, c);
+    }
+    for (; done < n; done++) {
+        PyObject *frame = frames[done];
+        frames_out[done] = copy(&fork, frame);
+        if (frames_out[done] == NULL) {
+            goto done;
+        }
+    }
+    *ambient_out = Py_NewRef(copied);
+    rc = 0;
+done:
+    Py_XDECREF(copied);
+    if (rc < 0) {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        while (done > 0) {
+            discard_frame(frames_out[--done]);
+        }
+        fork_end(&fork);
+        PyErr_Restore(type, value, traceback);
+        return -1;
+    }
+    fork_end(&fork);
+    return 0;
+}
+
+/* --- dropping ------------------------------------------------------------------------------ */
+
+/* Mark a suspended generator, and those that only it holds, as having nothing left to run. */
+static void
+silence_all(PyObject *o, int depth)
+{
+    if (!PyGen_CheckExact(o) || Py_REFCNT(o) != 1 || depth > 10000) {
+        return;
+    }
+    PyGenObject *gen = (PyGenObject *)o;
+    if (!compat_gen_is_suspended(gen) && !compat_gen_is_created(gen)) {
+        return;
+    }
+    Frame *frame = compat_gen_frame(gen);
+    for (int i = 0; i < frame->stacktop; i++) {
+        if (frame->localsplus[i] != NULL) {
+            silence_all(frame->localsplus[i], depth + 1);
+        }
+    }
+    silence(gen);
+}
+
+void
+discard_frame(PyObject *frame)
+{
+    if (frame == NULL) {
+        return;
+    }
+    message_quiet(+1);
+    silence_all(frame, 0);
+    Py_DECREF(frame);
+    message_quiet(-1);
+}
+
+/* --- watching ------------------------------------------------------------------------------ */
+
+/* Tensors are shared between branches. So that a change in place by one branch is not seen by
+   another, their version counters are read when a computation is suspended and compared when it
+   is resumed. */
+
+typedef struct {
+    Fork seen;       /* used as a set and as a queue: what was met, in the order of meeting */
+    PyObject *found; /* list: tensor, version, tensor, version, ... */
+} Scan;
+
+static int
+scan_visit(PyObject *o, void *arg)
+{
+    Scan *s = arg;
+    if (o == NULL || is_atomic(o) || Py_TYPE(o) == &MessageType ||
+        recall(&s->seen, o) != NULL) {
+        return 0;
+    }
+    return remember(&s->seen, o, Py_None);
+}
+
+static int
+scan_watched(Scan *s, PyObject *tensor)
+{
+    PyObject *version = PyObject_GetAttr(tensor, str_version);
+    if (version == NULL) {
+        PyErr_Clear(); /* an inference tensor has no counter, and cannot be watched */
+        version = Py_NewRef(Py_None);
+    }
+    int rc = PyList_Append(s->found, tensor) < 0 || PyList_Append(s->found, version) < 0;
+    Py_DECREF(version);
+    return rc ? -1 : 0;
+}
+
+/* Visit what `o` refers to, if the computation made it; note it, if it is watched. */
+static int
+scan(Scan *s, PyObject *o)
+{
+    PyTypeObject *type = Py_TYPE(o);
+    if (type != &PyTuple_Type && type != &PyGen_Type && type != &PyList_Type &&
+        type != &PyDict_Type && type != &PyCell_Type && type != &PyFunction_Type &&
+        type != &PyMethod_Type && type != &PyCFunction_Type && !PyExceptionInstance_Check(o)) {
+        PyObject *rule = rule_for(type);
+        if (rule == NULL) {
+            return -1;
+        }
+        if (rule == rule_watch) {
+            return scan_watched(s, o);
+        }
+        if (rule == rule_share || _PyType_Lookup(type, str_opaque) != NULL) {
+            return 0;
+        }
+    }
+    int outside = outside_has(s->seen.outside, o);
+    if (outside != 0) {
+        return outside < 0 ? -1 : 0;
+    }
+    if (type == &PyFunction_Type) { /* not its globals */
+        PyFunctionObject *f = (PyFunctionObject *)o;
+        return scan_visit(f->func_closure, s) < 0 || scan_visit(f->func_defaults, s) < 0 ? -1 : 0;
+    }
+    if (PyExceptionInstance_Check(o)) { /* not the frames of its traceback */
+        return scan_visit(((PyBaseExceptionObject *)o)->args, s);
+    }
+    return type->tp_traverse == NULL || !PyObject_IS_GC(o) ? 0
+                                                           : type->tp_traverse(o, scan_visit, s);
+}
+
+PyObject *
+watch_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *outside)
+{
+    Scan s = {.found = PyList_New(0)};
+    if (s.found == NULL) {
+        return NULL;
+    }
+    fork_begin(&s.seen, outside);
+    int rc = 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(ambient) && rc == 0; i++) {
+        rc = scan_visit(PyTuple_GET_ITEM(ambient, i), &s);
+    }
+    for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
+        rc = scan_visit(frames[i], &s);
+    }
+    for (Py_ssize_t i = 0; i < s.seen.n && rc == 0; i++) {
+        rc = scan(&s, s.seen.pairs[i].from);
+    }
+    fork_end(&s.seen);
+    if (rc != 0 || PyList_GET_SIZE(s.found) == 0) {
+        Py_CLEAR(s.found);
+        if (rc != 0 && !PyErr_Occurred()) {
+            PyErr_NoMemory();
+        }
+    }
+    return s.found;
+}
+
+int
+watch_holds(PyObject *watch)
+{
+    for (Py_ssize_t i = 0; i + 1 < PyList_GET_SIZE(watch); i += 2) {
+        PyObject *then = PyList_GET_ITEM(watch, i + 1);
+        if (then == Py_None) {
+            return 0; /* it cannot be watched, so nothing is promised */
+        }
+        PyObject *now = PyObject_GetAttr(PyList_GET_ITEM(watch, i), str_version);
+        if (now == NULL) {
+            return -1;
+        }
+        int same = PyObject_RichCompareBool(now, then, Py_EQ);
+        Py_DECREF(now);
+        if (same <= 0) {
+            return same;
+        }
+    }
+    return 1;
+}
+
+/* --- for Python ---------------------------------------------------------------------------- */
+
+static int
+split_frames(PyObject *frames, PyObject ***items, Py_ssize_t *n)
+{
+    if (!PyList_Check(frames)) {
+        PyErr_SetString(PyExc_TypeError, "frames must be a list");
+        return -1;
+    }
+    *items = ((PyListObject *)frames)->ob_item;
+    *n = PyList_GET_SIZE(frames);
+    return 0;
+}
+
+static PyObject *
+native_fork(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *frames, *ambient, *outside = NULL, **items;
+    Py_ssize_t n;
+    if (!PyArg_ParseTuple(args, "O!O!|O", &PyList_Type, &frames, &PyTuple_Type, &ambient,
+                          &outside) ||
+        split_frames(frames, &items, &n) < 0) {
+        return NULL;
+    }
+    if (outside != NULL && outside != Py_None && !Py_IS_TYPE(outside, &OutsideType)) {
+        PyErr_SetString(PyExc_TypeError, "outside must be an Outside or None");
+        return NULL;
+    }
+    PyObject **fresh = PyMem_Calloc((size_t)n + 1, sizeof(PyObject *));
+    if (fresh == NULL) {
+        return PyErr_NoMemory();
+    }
+    PyObject *result = NULL, *ambient_copy, *list = PyTuple_New(n);
+    /* `frames` may be changed by Python code that runs meanwhile: hold on to what it has now. */
+    for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
+        PyTuple_SET_ITEM(list, i, Py_NewRef(items[i]));
+    }
+    if (list != NULL && fork_computation(((PyTupleObject *)list)->ob_item, n, ambient, outside,
+                                         fresh, &ambient_copy) == 0) {
+        PyObject *frames_copy = PyList_New(n);
+        if (frames_copy != NULL) {
+            for (Py_ssize_t i = 0; i < n; i++) {
+                PyList_SET_ITEM(frames_copy, i, fresh[i]);
+            }
+            result = PyTuple_Pack(2, frames_copy, ambient_copy);
+            Py_DECREF(frames_copy);
+        }
+        Py_DECREF(ambient_copy);
+    }
+    Py_XDECREF(list);
+    PyMem_Free(fresh);
+    return result;
+}
+
+static PyObject *
+native_discard(PyObject *Py_UNUSED(module), PyObject *frames)
+{
+    if (!PyList_Check(frames)) {
+        PyErr_SetString(PyExc_TypeError, "frames must be a list");
+        return NULL;
+    }
+    /* Innermost first: a frame further out may be the last to hold an object of an inner one. */
+    while (PyList_GET_SIZE(frames) > 0) {
+        Py_ssize_t last = PyList_GET_SIZE(frames) - 1;
+        PyObject *frame = Py_NewRef(PyList_GET_ITEM(frames, last));
+        if (PyList_SetSlice(frames, last, last + 1, NULL) < 0) {
+            Py_DECREF(frame);
+            return NULL;
+        }
+        discard_frame(frame);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+native_watch(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *frames, *ambient, *outside = NULL, **items;
+    Py_ssize_t n;
+    if (!PyArg_ParseTuple(args, "O!O!|O", &PyList_Type, &frames, &PyTuple_Type, &ambient,
+                          &outside) ||
+        split_frames(frames, &items, &n) < 0) {
+        return NULL;
+    }
+    PyObject *found = watch_computation(items, n, ambient, outside);
+    if (found == NULL && !PyErr_Occurred()) {
+        Py_RETURN_NONE;
+    }
+    return found;
+}
+
+static PyObject *
+native_watch_holds(PyObject *Py_UNUSED(module), PyObject *watch)
+{
+    if (watch == Py_None) {
+        Py_RETURN_TRUE;
+    }
+    if (!PyList_Check(watch)) {
+        PyErr_SetString(PyExc_TypeError, "what watch() gave is needed");
+        return NULL;
+    }
+    int holds = watch_holds(watch);
+    return holds < 0 ? NULL : PyBool_FromLong(holds);
+}
+
+static PyObject *
+set_rules(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *function, *table;
+    if (!PyArg_ParseTuple(args, "OO!", &function, &PyDict_Type, &table)) {
+        return NULL;
+    }
+    Py_XSETREF(classify, Py_NewRef(function));
+    PyDict_Clear(rules);
+    Py_ssize_t at = 0;
+    PyObject *type, *rule;
+    while (PyDict_Next(table, &at, &type, &rule)) {
+        Py_INCREF(rule);
+        if (PyUnicode_CheckExact(rule)) {
+            PyUnicode_InternInPlace(&rule);
+        }
+        int rc = PyDict_SetItem(rules, type, rule);
+        Py_DECREF(rule);
+        if (rc < 0) {
+            return NULL;
+        }
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef clone_functions[] = {
+    {"fork", native_fork, METH_VARARGS,
+     "fork(frames, ambient, outside=None) -> (frames, ambient): copies of suspended generators and "
+     "of the handlers on their stack, made with one memo.\n\nRaises CaptureError where something "
+     "cannot be copied; nothing has changed then."},
+    {"discard", native_discard, METH_O,
+     "discard(frames): empty the list, dropping suspended generators without running them."},
+    {"watch", native_watch, METH_VARARGS,
+     "watch(frames, ambient, outside=None): what the frames share and have to watch, or None."},
+    {"watch_holds", native_watch_holds, METH_O,
+     "watch_holds(watch): has nothing that was watched changed since?"},
+    {"set_rules", set_rules, METH_VARARGS,
+     "set_rules(classify, table): how instances of types that C does not know are forked."},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+clone_ready(PyObject *module)
+{
+    rules = PyDict_New();
+    rule_share = PyUnicode_InternFromString("share");
+    rule_watch = PyUnicode_InternFromString("watch");
+    rule_iterate = PyUnicode_InternFromString("iterate");
+    rule_holds = PyUnicode_InternFromString("holds");
+    rule_refuse = PyUnicode_InternFromString("has no rule that says how a fork copies it");
+    str_opaque = PyUnicode_InternFromString("fork_opaque");
+    str_version = PyUnicode_InternFromString("_version");
+    if (rules == NULL || rule_share == NULL || rule_watch == NULL || rule_iterate == NULL || rule_holds == NULL ||
+        rule_refuse == NULL || str_opaque == NULL || str_version == NULL ||
+        PyType_Ready(&ProxyType) < 0 ||
+        PyModule_AddObjectRef(module, "SHARE", rule_share) < 0 ||
+        PyModule_AddObjectRef(module, "WATCH", rule_watch) < 0 ||
+        PyModule_AddObjectRef(module, "ITERATE", rule_iterate) < 0) {
+        return -1;
+    }
+    return PyModule_AddFunctions(module, clone_functions);
+}

@@ -1,0 +1,1284 @@
+/* explorer.c: the inner loop of enumeration.
+
+   The same loop as contpoutine/infer/explorer.py, which is the reference: choice points in a
+   frontier, each resumed once for each of its values. This one runs *bare* executions by itself: a
+   stack of generators that yield nothing but samples and calls of other models, with no handler
+   installed inside. It resumes the top generator, reads the request, weighs it, and at a choice
+   suspends the frames in a choice point; resuming a choice point clones them, or takes them for
+   its last value.
+
+   Whatever else happens (a handler is entered, another kind of effect is performed, a site is
+   batched, something cannot be cloned) is handed to the driver in Python, whose answer is a state
+   that this loop treats as opaque. Both kinds live in one frontier and write one tree. */
+
+#include "native.h"
+#include <math.h>
+
+enum { DEPTH_FIRST, BREADTH_FIRST, LIKELY_FIRST };
+
+/* --- choice points -------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject *state;   /* opaque: a state of the driver's; NULL: bare */
+    PyObject **frames; /* bare: the suspended generators; NULL once moved */
+    PyObject *frame;   /* where a single frame is kept */
+    Py_ssize_t n_frames;
+    PyObject *msg;   /* bare: the request that waits for an answer */
+    PyObject *watch; /* bare: tensors in reach, with their versions; or NULL */
+    PyObject *values, *log_probs;
+    int node, visit;
+    double log_weight, log_prior, scale, key;
+    unsigned long long number;
+    int n, next;
+    int picks[];
+} Point;
+
+static double
+log_prob_of(Point *point, int pick)
+{
+    return PyFloat_AS_DOUBLE(PyTuple_GET_ITEM(point->log_probs, pick)) * point->scale;
+}
+
+static void
+point_drop_frames(Point *point)
+{
+    PyObject **frames = point->frames;
+    if (frames == NULL) {
+        return;
+    }
+    point->frames = NULL;
+    for (Py_ssize_t i = point->n_frames; i > 0; i--) {
+        discard_frame(frames[i - 1]);
+    }
+    if (frames != &point->frame) {
+        PyMem_Free(frames);
+    }
+}
+
+static void
+point_free(Point *point)
+{
+    point_drop_frames(point);
+    Py_XDECREF(point->state);
+    Py_XDECREF(point->msg);
+    Py_XDECREF(point->watch);
+    Py_XDECREF(point->values);
+    Py_XDECREF(point->log_probs);
+    PyMem_Free(point);
+}
+
+/* --- the explorer --------------------------------------------------------------------------- */
+
+typedef struct {
+    int *parents, *visits, *picks;
+    Py_ssize_t n, room;
+} Nodes;
+
+typedef struct {
+    PyObject **names, **values;
+    char *computed; /* a deterministic site: no answer of the model's */
+    Py_ssize_t n, room;
+} Sites;
+
+typedef struct {
+    int *nodes;
+    double *log_weights;
+    Py_ssize_t n, room;
+} Leaves;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *driver, *outside, *base;
+    int order;
+    int strict; /* capture="clone": what cannot be cloned is an error */
+    int begun;
+    int bounded;
+    Nodes nodes;
+    Sites sites;
+    Leaves leaves;
+    PyObject *leaf_values; /* list */
+    Point **frontier;      /* stack, ring or heap */
+    Py_ssize_t head, n, room;
+    unsigned long long points;
+    Py_ssize_t branches, clones;
+    double explored_mass;
+    int at_node; /* where the resumption that is running came from */
+} Explorer;
+
+/* Frames of an execution while it runs. */
+typedef struct {
+    PyObject **items;
+    Py_ssize_t n, room;
+    PyObject *few[6];
+} Run;
+
+static PyObject *ambient_var;                        /* core.ambient.AMBIENT */
+static PyObject *finite_type, *delta_type;           /* distributions */
+static Py_ssize_t at_values, at_log_probs, at_table; /* offsets of the slots of finite_type */
+static PyObject *choices_function, *choices_type;    /* distributions.choices */
+static PyObject *leaf_type, *pruned_type, *shared_iterator_error;
+static PyObject *monotonic, *empty;
+static PyObject *str_value, *str_weight, *str_named, *str_state, *str_name, *str_values,
+    *str_log_probs, *str_scale, *str_adopt, *str_replay, *str_branch, *str_step, *str_weigh,
+    *str_note, *str_body;
+
+static void
+run_init(Run *run)
+{
+    run->items = run->few;
+    run->n = 0;
+    run->room = 6;
+}
+
+static int
+run_push(Run *run, PyObject *frame) /* steals `frame` */
+{
+    if (run->n == run->room) {
+        Py_ssize_t room = run->room * 2;
+        PyObject **items = PyMem_Malloc((size_t)room * sizeof(PyObject *));
+        if (items == NULL) {
+            Py_DECREF(frame);
+            PyErr_NoMemory();
+            return -1;
+        }
+        memcpy(items, run->items, (size_t)run->n * sizeof(PyObject *));
+        if (run->items != run->few) {
+            PyMem_Free(run->items);
+        }
+        run->items = items;
+        run->room = room;
+    }
+    run->items[run->n++] = frame;
+    return 0;
+}
+
+static void
+run_end(Run *run) /* what is left is dropped without running */
+{
+    while (run->n > 0) {
+        discard_frame(run->items[--run->n]);
+    }
+    if (run->items != run->few) {
+        PyMem_Free(run->items);
+        run->items = run->few;
+    }
+}
+
+static PyObject *
+run_to_list(Run *run) /* hands the frames over */
+{
+    PyObject *list = PyList_New(run->n);
+    if (list != NULL) {
+        for (Py_ssize_t i = 0; i < run->n; i++) {
+            PyList_SET_ITEM(list, i, run->items[i]);
+        }
+        run->n = 0;
+    }
+    return list;
+}
+
+/* --- columns -------------------------------------------------------------------------------- */
+
+static int
+grow(void **column, Py_ssize_t room, size_t width)
+{
+    void *fresh = PyMem_Realloc(*column, (size_t)room * width);
+    if (fresh == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    *column = fresh;
+    return 0;
+}
+
+static int
+add_node(Explorer *self, int parent, int visit, int pick)
+{
+    Nodes *c = &self->nodes;
+    if (c->n == c->room) {
+        Py_ssize_t room = c->room ? c->room + c->room / 2 : 64;
+        if (room > INT_MAX || grow((void **)&c->parents, room, sizeof(int)) < 0 ||
+            grow((void **)&c->visits, room, sizeof(int)) < 0 ||
+            grow((void **)&c->picks, room, sizeof(int)) < 0) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        c->room = room;
+    }
+    c->parents[c->n] = parent;
+    c->visits[c->n] = visit;
+    c->picks[c->n] = pick;
+    return (int)c->n++;
+}
+
+static int
+add_visit(Explorer *self, PyObject *name, PyObject *values, int computed)
+{
+    Sites *c = &self->sites;
+    if (c->n == c->room) {
+        Py_ssize_t room = c->room ? c->room + c->room / 2 : 64;
+        if (room > INT_MAX || grow((void **)&c->names, room, sizeof(PyObject *)) < 0 ||
+            grow((void **)&c->values, room, sizeof(PyObject *)) < 0 ||
+            grow((void **)&c->computed, room, 1) < 0) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        c->room = room;
+    }
+    Py_INCREF(name);
+    if (PyUnicode_CheckExact(name)) {
+        PyUnicode_InternInPlace(&name); /* a million visits of "x19" keep one string */
+    }
+    c->names[c->n] = name;
+    c->values[c->n] = Py_NewRef(values);
+    c->computed[c->n] = (char)computed;
+    return (int)c->n++;
+}
+
+static int
+add_leaf(Explorer *self, int node, double log_weight, PyObject *value)
+{
+    Leaves *c = &self->leaves;
+    if (c->n == c->room) {
+        Py_ssize_t room = c->room ? c->room + c->room / 2 : 64;
+        if (grow((void **)&c->nodes, room, sizeof(int)) < 0 ||
+            grow((void **)&c->log_weights, room, sizeof(double)) < 0) {
+            return -1;
+        }
+        c->room = room;
+    }
+    if (PyList_Append(self->leaf_values, value) < 0) {
+        return -1;
+    }
+    c->nodes[c->n] = node;
+    c->log_weights[c->n++] = log_weight;
+    return 0;
+}
+
+/* A named value that the model computed: a visit with one value. */
+static int
+add_computed(Explorer *self, int node, PyObject *name, PyObject *value)
+{
+    PyObject *values = PyTuple_Pack(1, value);
+    int visit = values == NULL ? -1 : add_visit(self, name, values, 1);
+    Py_XDECREF(values);
+    return visit < 0 ? -1 : add_node(self, node, visit, 0);
+}
+
+/* The answers that lead to `node`, as the driver wants them: [(name, value), ...]. */
+static PyObject *
+answers_to(Explorer *self, int node)
+{
+    PyObject *answers = PyList_New(0);
+    for (; answers != NULL && node > 0; node = self->nodes.parents[node]) {
+        int visit = self->nodes.visits[node];
+        if (self->sites.computed[visit]) {
+            continue;
+        }
+        PyObject *value = PySequence_GetItem(self->sites.values[visit], self->nodes.picks[node]);
+        PyObject *pair = value == NULL ? NULL : PyTuple_Pack(2, self->sites.names[visit], value);
+        Py_XDECREF(value);
+        if (pair == NULL || PyList_Append(answers, pair) < 0) {
+            Py_CLEAR(answers);
+        }
+        Py_XDECREF(pair);
+    }
+    if (answers != NULL && PyList_Reverse(answers) < 0) {
+        Py_CLEAR(answers);
+    }
+    return answers;
+}
+
+/* --- the frontier --------------------------------------------------------------------------- */
+
+static int
+heavier(Point *a, Point *b)
+{
+    return a->key > b->key || (a->key == b->key && a->number < b->number);
+}
+
+static void
+sift_up(Explorer *self, Py_ssize_t i)
+{
+    Point **heap = self->frontier, *point = heap[i];
+    while (i > 0 && heavier(point, heap[(i - 1) / 2])) {
+        heap[i] = heap[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    heap[i] = point;
+}
+
+static void
+sift_down(Explorer *self, Py_ssize_t i)
+{
+    Point **heap = self->frontier, *point = heap[i];
+    for (;;) {
+        Py_ssize_t child = 2 * i + 1;
+        if (child >= self->n) {
+            break;
+        }
+        if (child + 1 < self->n && heavier(heap[child + 1], heap[child])) {
+            child++;
+        }
+        if (!heavier(heap[child], point)) {
+            break;
+        }
+        heap[i] = heap[child];
+        i = child;
+    }
+    heap[i] = point;
+}
+
+static int
+frontier_push(Explorer *self, Point *point)
+{
+    if (self->n == self->room) {
+        Py_ssize_t room = self->room ? self->room * 2 : 64;
+        Point **fresh = PyMem_Malloc((size_t)room * sizeof(Point *));
+        if (fresh == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        for (Py_ssize_t i = 0; i < self->n; i++) {
+            fresh[i] = self->frontier[(self->head + i) % (self->room ? self->room : 1)];
+        }
+        PyMem_Free(self->frontier);
+        self->frontier = fresh;
+        self->head = 0;
+        self->room = room;
+    }
+    self->frontier[(self->head + self->n) % self->room] = point;
+    self->n++;
+    if (self->order == LIKELY_FIRST) {
+        point->key = point->log_weight + log_prob_of(point, point->picks[point->next]);
+        sift_up(self, self->n - 1);
+    }
+    return 0;
+}
+
+/* The point to resume next; it stays in the frontier. */
+static Point *
+frontier_top(Explorer *self)
+{
+    return self->order == DEPTH_FIRST ? self->frontier[(self->head + self->n - 1) % self->room]
+                                      : self->frontier[self->head];
+}
+
+/* The top point has given one of its values: take it out, or let it find its new place. */
+static void
+frontier_advance(Explorer *self, Point *point, int last)
+{
+    if (self->order == LIKELY_FIRST) {
+        if (last) {
+            self->frontier[0] = self->frontier[--self->n];
+        }
+        else {
+            point->key = point->log_weight + log_prob_of(point, point->picks[point->next]);
+        }
+        if (self->n > 0) {
+            sift_down(self, 0);
+        }
+    }
+    else if (last) {
+        self->n--;
+        if (self->order == BREADTH_FIRST) {
+            self->head = (self->head + 1) % self->room;
+        }
+    }
+}
+
+typedef struct {
+    double log_prob;
+    int pick;
+} Ranked;
+
+static int
+rank(const void *a, const void *b)
+{
+    const Ranked *x = a, *y = b;
+    return x->log_prob > y->log_prob   ? -1
+           : x->log_prob < y->log_prob ? 1
+                                       : x->pick - y->pick;
+}
+
+/* A choice point for the values of positive probability. The caller fills in the state. */
+static Point *
+new_point(Explorer *self, PyObject *name, PyObject *values, PyObject *log_probs, double scale,
+          int node, double log_weight, double log_prior)
+{
+    if (!PyTuple_CheckExact(values) || !PyTuple_CheckExact(log_probs) ||
+        PyTuple_GET_SIZE(values) != PyTuple_GET_SIZE(log_probs)) {
+        PyErr_Format(PyExc_TypeError, "the choices of site %R are not two tuples of one length",
+                     name);
+        return NULL;
+    }
+    Py_ssize_t size = PyTuple_GET_SIZE(values);
+    Point *point = PyMem_Malloc(sizeof(Point) + (size_t)size * sizeof(int));
+    if (point == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    memset(point, 0, sizeof(Point));
+    point->values = Py_NewRef(values);
+    point->log_probs = Py_NewRef(log_probs);
+    point->scale = scale;
+    point->node = node;
+    point->log_weight = log_weight;
+    point->log_prior = log_prior;
+    point->number = ++self->points;
+    for (Py_ssize_t i = 0; i < size; i++) {
+        PyObject *log_prob = PyTuple_GET_ITEM(log_probs, i);
+        if (!PyFloat_Check(log_prob)) {
+            PyErr_Format(PyExc_TypeError, "a log-probability of site %R is no float: %R", name,
+                         log_prob);
+            point_free(point);
+            return NULL;
+        }
+        if (PyFloat_AS_DOUBLE(log_prob) > -Py_HUGE_VAL) {
+            point->picks[point->n++] = (int)i;
+        }
+    }
+    if (self->order == LIKELY_FIRST && point->n > 1) {
+        Ranked *ranked = PyMem_Malloc((size_t)point->n * sizeof(Ranked));
+        if (ranked == NULL) {
+            point_free(point);
+            PyErr_NoMemory();
+            return NULL;
+        }
+        for (int i = 0; i < point->n; i++) {
+            ranked[i].pick = point->picks[i];
+            ranked[i].log_prob =
+                PyFloat_AS_DOUBLE(PyTuple_GET_ITEM(log_probs, point->picks[i]));
+        }
+        qsort(ranked, (size_t)point->n, sizeof(Ranked), rank);
+        for (int i = 0; i < point->n; i++) {
+            point->picks[i] = ranked[i].pick;
+        }
+        PyMem_Free(ranked);
+    }
+    point->visit = add_visit(self, name, values, 0);
+    if (point->visit < 0) {
+        point_free(point);
+        return NULL;
+    }
+    return point;
+}
+
+/* --- what the driver says ------------------------------------------------------------------- */
+
+static int
+get_double(PyObject *o, PyObject *name, double *result)
+{
+    PyObject *value = PyObject_GetAttr(o, name);
+    if (value == NULL) {
+        return -1;
+    }
+    *result = PyFloat_AsDouble(value);
+    Py_DECREF(value);
+    return *result == -1.0 && PyErr_Occurred() ? -1 : 0;
+}
+
+static void
+prune(Explorer *self, double log_prior)
+{
+    self->explored_mass += exp(log_prior);
+}
+
+static int
+arrive(Explorer *self, PyObject *event, int node, double log_weight, double log_prior)
+{
+    if (Py_IS_TYPE(event, (PyTypeObject *)pruned_type)) {
+        prune(self, log_prior);
+        return 0;
+    }
+    double weight;
+    PyObject *named = PyObject_GetAttr(event, str_named);
+    if (named == NULL || !PyList_Check(named) || get_double(event, str_weight, &weight) < 0) {
+        Py_XDECREF(named);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(named) && node >= 0; i++) {
+        PyObject *pair = PyList_GET_ITEM(named, i);
+        node = add_computed(self, node, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
+    }
+    Py_DECREF(named);
+    if (node < 0) {
+        return -1;
+    }
+    log_weight += weight;
+    if (Py_IS_TYPE(event, (PyTypeObject *)leaf_type)) {
+        PyObject *value = PyObject_GetAttr(event, str_value);
+        int rc = value == NULL ? -1 : add_leaf(self, node, log_weight, value);
+        Py_XDECREF(value);
+        prune(self, log_prior);
+        return rc;
+    }
+    double scale;
+    PyObject *name = PyObject_GetAttr(event, str_name);
+    PyObject *values = PyObject_GetAttr(event, str_values);
+    PyObject *log_probs = PyObject_GetAttr(event, str_log_probs);
+    PyObject *state = PyObject_GetAttr(event, str_state);
+    int rc = -1;
+    if (name != NULL && values != NULL && log_probs != NULL && state != NULL &&
+        get_double(event, str_scale, &scale) == 0) {
+        Point *point =
+            new_point(self, name, values, log_probs, scale, node, log_weight, log_prior);
+        if (point != NULL) {
+            point->state = Py_NewRef(state);
+            rc = frontier_push(self, point);
+            if (rc < 0) {
+                point_free(point);
+            }
+        }
+    }
+    Py_XDECREF(name);
+    Py_XDECREF(values);
+    Py_XDECREF(log_probs);
+    Py_XDECREF(state);
+    return rc;
+}
+
+/* Hand bare frames to the driver: `request` was just yielded, or the current exception is to be
+   thrown into the top frame. */
+static int
+adopt(Explorer *self, Run *run, PyObject *request, int node, double log_weight, double log_prior)
+{
+    PyObject *error = NULL;
+    if (request == NULL) {
+        PyObject *type, *traceback;
+        PyErr_Fetch(&type, &error, &traceback);
+        PyErr_NormalizeException(&type, &error, &traceback);
+        if (traceback != NULL) {
+            PyException_SetTraceback(error, traceback);
+        }
+        Py_XDECREF(type);
+        Py_XDECREF(traceback);
+    }
+    PyObject *answers = answers_to(self, node);
+    PyObject *frames = answers == NULL ? NULL : run_to_list(run);
+    PyObject *event =
+        frames == NULL ? NULL
+                       : PyObject_CallMethodObjArgs(self->driver, str_adopt, frames, answers,
+                                                    request == NULL ? Py_None : request,
+                                                    error == NULL ? Py_None : error, NULL);
+    Py_XDECREF(answers);
+    Py_XDECREF(frames);
+    Py_XDECREF(error);
+    int rc = event == NULL ? -1 : arrive(self, event, node, log_weight, log_prior);
+    Py_XDECREF(event);
+    return rc;
+}
+
+/* --- bare executions ------------------------------------------------------------------------ */
+
+static inline PyObject *
+slot_of(PyObject *o, Py_ssize_t offset)
+{
+    return *(PyObject **)((char *)o + offset);
+}
+
+static inline int
+is_finite(PyObject *fn)
+{
+    return fn != NULL && PyType_IsSubtype(Py_TYPE(fn), (PyTypeObject *)finite_type);
+}
+
+/* The log-weight of a site whose value is decided. */
+static int
+weigh(Explorer *self, Message *msg, double *weight)
+{
+    PyObject *fn = msg->field[F_FN];
+    if (is_finite(fn)) {
+        PyObject *table = slot_of(fn, at_table);
+        if (table != NULL && PyDict_CheckExact(table)) {
+            PyObject *log_prob = PyDict_GetItemWithError(table, msg->field[F_VALUE]);
+            if (log_prob != NULL && PyFloat_CheckExact(log_prob)) {
+                *weight = PyFloat_AS_DOUBLE(log_prob);
+                if (*weight > 0.0) {
+                    self->bounded = 0;
+                }
+                return 0;
+            }
+            PyErr_Clear(); /* unhashable, or not there: the driver finds the words */
+        }
+    }
+    PyObject *result = PyObject_CallMethodOneArg(self->driver, str_weigh, (PyObject *)msg);
+    if (result == NULL) {
+        return -1;
+    }
+    *weight = PyFloat_AsDouble(result);
+    Py_DECREF(result);
+    return *weight == -1.0 && PyErr_Occurred() ? -1 : 0;
+}
+
+/* Is the site recorded by name, rather than weighed? */
+static int
+is_computed(Message *msg)
+{
+    PyObject *fn = msg->field[F_FN];
+    if (fn == NULL || !Py_IS_TYPE(fn, (PyTypeObject *)delta_type)) {
+        return 0;
+    }
+    PyObject *values = slot_of(fn, at_values);
+    return values != NULL && PyTuple_CheckExact(values) && PyTuple_GET_SIZE(values) == 1 &&
+           PyTuple_GET_ITEM(values, 0) == msg->field[F_VALUE];
+}
+
+/* Suspend a bare execution at an undecided site. 1 if the site is not for this loop. */
+static int
+suspend(Explorer *self, Run *run, Message *msg, int node, double log_weight, double log_prior)
+{
+    PyObject *fn = msg->field[F_FN], *values, *log_probs, *offered = NULL;
+    if (is_finite(fn)) {
+        values = slot_of(fn, at_values);
+        log_probs = slot_of(fn, at_log_probs);
+    }
+    else {
+        offered = PyObject_CallFunctionObjArgs(choices_function, fn ? fn : Py_None,
+                                               msg->field[F_NAME], NULL);
+        if (offered == NULL) {
+            return -1;
+        }
+        if (!Py_IS_TYPE(offered, (PyTypeObject *)choices_type)) {
+            Py_DECREF(offered);
+            return 1; /* batched */
+        }
+        values = PyTuple_GET_ITEM(offered, 0);
+        log_probs = PyTuple_GET_ITEM(offered, 1);
+    }
+    Point *point = new_point(self, msg->field[F_NAME], values, log_probs, 1.0, node, log_weight,
+                             log_prior);
+    Py_XDECREF(offered);
+    if (point == NULL) {
+        return -1;
+    }
+    if (point->n == 0) {
+        point_free(point);
+        PyErr_Format(PyExc_ValueError, "site %R has no value of positive probability",
+                     msg->field[F_NAME]);
+        return -1;
+    }
+    if (watching) {
+        point->watch = watch_computation(run->items, run->n, empty, self->outside);
+        if (point->watch == NULL && PyErr_Occurred()) {
+            point_free(point);
+            return -1;
+        }
+    }
+    point->n_frames = run->n;
+    if (run->n == 1) {
+        point->frame = run->items[0];
+        point->frames = &point->frame;
+    }
+    else {
+        point->frames = PyMem_Malloc((size_t)run->n * sizeof(PyObject *));
+        if (point->frames == NULL) {
+            point_free(point);
+            PyErr_NoMemory();
+            return -1;
+        }
+        memcpy(point->frames, run->items, (size_t)run->n * sizeof(PyObject *));
+    }
+    run->n = 0;
+    point->msg = Py_NewRef(msg);
+    if (frontier_push(self, point) < 0) {
+        point_free(point);
+        return -1;
+    }
+    return 0;
+}
+
+/* Run a bare execution until it suspends, ends or is handed over. `value` is sent first. */
+static int
+run_bare(Explorer *self, Run *run, PyObject *value, int node, double log_weight, double log_prior)
+{
+    Py_INCREF(value);
+    for (;;) {
+        PyObject *request = NULL;
+        PySendResult sent = PyIter_Send(run->items[run->n - 1], value, &request);
+        Py_CLEAR(value);
+        if (sent != PYGEN_ERROR && message_raise_dropped() < 0) {
+            if (sent == PYGEN_RETURN || run->n == 0) {
+                Py_DECREF(run->items[--run->n]);
+            }
+            else if (Message_CheckExact(request)) {
+                ((Message *)request)->performed = 1;
+            }
+            Py_DECREF(request);
+            return run->n == 0 ? -1 : adopt(self, run, NULL, node, log_weight, log_prior);
+        }
+        if (sent == PYGEN_ERROR) {
+            message_raise_dropped();
+            Py_DECREF(run->items[--run->n]);
+            return run->n == 0 ? -1 : adopt(self, run, NULL, node, log_weight, log_prior);
+        }
+        if (sent == PYGEN_RETURN) {
+            Py_DECREF(run->items[--run->n]);
+            if (run->n > 0) {
+                value = request;
+                continue;
+            }
+            int rc = add_leaf(self, node, log_weight, request);
+            prune(self, log_prior);
+            Py_DECREF(request);
+            return rc;
+        }
+        PyObject *ambient;
+        if (PyContextVar_Get(ambient_var, NULL, &ambient) < 0) {
+            Py_DECREF(request);
+            return -1;
+        }
+        int bare = ambient == self->base;
+        Py_XDECREF(ambient);
+        if (bare && PyGen_CheckExact(request) && compat_gen_is_created((PyGenObject *)request)) {
+            if (run_push(run, request) < 0) {
+                return -1;
+            }
+            value = Py_NewRef(Py_None);
+            continue;
+        }
+        Message *msg = (Message *)request;
+        if (!bare || !Message_CheckExact(request) || msg->field[F_TYPE] != str_sample ||
+            msg->field[F_SCALE] != NULL || msg->field[F_MASK] != NULL || msg->extra != NULL) {
+            int rc = adopt(self, run, request, node, log_weight, log_prior);
+            Py_DECREF(request);
+            return rc;
+        }
+        msg->performed = 1;
+        int decided = msg->field[F_VALUE] != NULL &&
+                      (msg->field[F_VALUE] != Py_None || msg->field[F_IS_OBSERVED] == Py_True);
+        if (!decided) {
+            int rc = suspend(self, run, msg, node, log_weight, log_prior);
+            if (rc == 1) {
+                rc = adopt(self, run, request, node, log_weight, log_prior);
+            }
+            Py_DECREF(request);
+            return rc;
+        }
+        if (is_computed(msg)) {
+            node = add_computed(self, node, msg->field[F_NAME], msg->field[F_VALUE]);
+            if (node < 0) {
+                Py_DECREF(request);
+                return -1;
+            }
+        }
+        else {
+            double weight;
+            if (weigh(self, msg, &weight) < 0) {
+                Py_DECREF(request);
+                return -1;
+            }
+            log_weight += weight;
+            if (log_weight == -Py_HUGE_VAL) {
+                prune(self, log_prior);
+                Py_DECREF(request);
+                return 0;
+            }
+        }
+        value = Py_NewRef(msg->field[F_VALUE]);
+        Py_DECREF(request);
+    }
+}
+
+/* --- resuming ------------------------------------------------------------------------------- */
+
+/* A state of the driver's, answered by `value`. */
+static int
+step_opaque(Explorer *self, PyObject *state, PyObject *value, int node, double log_weight,
+            double log_prior)
+{
+    PyObject *event = PyObject_CallMethodObjArgs(self->driver, str_step, state, value, NULL);
+    int rc = event == NULL ? -1 : arrive(self, event, node, log_weight, log_prior);
+    Py_XDECREF(event);
+    return rc;
+}
+
+static PyObject *
+replayed(Explorer *self, Point *point, PyObject *reason)
+{
+    PyObject *answers = answers_to(self, point->node);
+    PyObject *state = answers == NULL
+                          ? NULL
+                          : PyObject_CallMethodObjArgs(self->driver, str_replay, answers,
+                                                       point->msg, reason, NULL);
+    Py_XDECREF(answers);
+    return state;
+}
+
+/* Frames to resume a bare point with: its own or copies of them. 1: none, replay instead. */
+static int
+take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **reason)
+{
+    if (point->frames == NULL) {
+        return 1;
+    }
+    if (point->watch != NULL) {
+        int holds = watch_holds(point->watch);
+        if (holds < 0) {
+            return -1;
+        }
+        if (!holds) {
+            point_drop_frames(point);
+            *reason = PyUnicode_FromString("a tensor was changed in place by another branch");
+            return *reason == NULL ? -1 : 1;
+        }
+    }
+    Py_ssize_t n = point->n_frames;
+    if (n > run->room) {
+        PyObject **items = PyMem_Malloc((size_t)n * sizeof(PyObject *));
+        if (items == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        run->items = items;
+        run->room = n;
+    }
+    if (!last) {
+        PyObject *ambient;
+        if (fork_computation(point->frames, n, empty, self->outside, run->items, &ambient) == 0) {
+            Py_DECREF(ambient);
+            run->n = n;
+            self->clones++;
+            return 0;
+        }
+        if (self->strict || !PyErr_ExceptionMatches(err_capture) ||
+            PyErr_ExceptionMatches(shared_iterator_error)) {
+            return -1;
+        }
+        PyObject *type, *error, *traceback;
+        PyErr_Fetch(&type, &error, &traceback);
+        PyErr_NormalizeException(&type, &error, &traceback);
+        PyObject *text = PyObject_Str(error);
+        PyObject *done =
+            text == NULL ? NULL : PyObject_CallMethodOneArg(self->driver, str_note, text);
+        Py_XDECREF(text);
+        Py_XDECREF(type);
+        Py_XDECREF(error);
+        Py_XDECREF(traceback);
+        if (done == NULL) {
+            return -1;
+        }
+        Py_DECREF(done);
+    }
+    memcpy(run->items, point->frames, (size_t)n * sizeof(PyObject *));
+    run->n = n;
+    if (point->frames != &point->frame) {
+        PyMem_Free(point->frames);
+    }
+    point->frames = NULL;
+    return 0;
+}
+
+static int
+resume(Explorer *self, Point *point, int pick, int last, int node, double log_weight,
+       double log_prior)
+{
+    PyObject *value = PyTuple_GET_ITEM(point->values, pick);
+    if (point->state != NULL) {
+        PyObject *state = PyObject_CallMethodObjArgs(self->driver, str_branch, point->state,
+                                                     last ? Py_True : Py_False, NULL);
+        int rc = state == NULL
+                     ? -1
+                     : step_opaque(self, state, value, node, log_weight, log_prior);
+        Py_XDECREF(state);
+        return rc;
+    }
+    Run run;
+    run_init(&run);
+    PyObject *reason = NULL;
+    int rc = take_frames(self, point, last, &run, &reason);
+    if (rc == 0) {
+        rc = run_bare(self, &run, value, node, log_weight, log_prior);
+    }
+    else if (rc == 1) {
+        PyObject *state = replayed(self, point, reason == NULL ? Py_None : reason);
+        Py_XDECREF(reason);
+        rc = state == NULL ? -1 : step_opaque(self, state, value, node, log_weight, log_prior);
+        Py_XDECREF(state);
+    }
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    run_end(&run);
+    PyErr_Restore(type, error, traceback);
+    return rc;
+}
+
+static int
+begin(Explorer *self)
+{
+    self->begun = 1;
+    Run run;
+    run_init(&run);
+    PyObject *body = PyObject_CallMethodNoArgs(self->driver, str_body);
+    if (body == NULL || run_push(&run, body) < 0) {
+        return -1;
+    }
+    int rc = run_bare(self, &run, Py_None, 0, 0.0, 0.0);
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    run_end(&run);
+    PyErr_Restore(type, error, traceback);
+    return rc;
+}
+
+static int
+past(double deadline)
+{
+    PyObject *now = PyObject_CallNoArgs(monotonic);
+    if (now == NULL) {
+        return -1;
+    }
+    double seconds = PyFloat_AsDouble(now);
+    Py_DECREF(now);
+    return seconds >= deadline;
+}
+
+/* 1: nothing is left, 0: a budget has run out, -1: error */
+static int
+explore(Explorer *self, Py_ssize_t max_executions, double deadline)
+{
+    int watch_clock = deadline < Py_HUGE_VAL;
+    self->at_node = 0;
+    if (!self->begun && begin(self) < 0) {
+        return -1;
+    }
+    while (self->n > 0) {
+        if (self->leaves.n == max_executions) {
+            return 0;
+        }
+        if (watch_clock) {
+            int late = past(deadline);
+            if (late != 0) {
+                return late < 0 ? -1 : 0;
+            }
+        }
+        if ((self->branches & 1023) == 1023 && PyErr_CheckSignals() < 0) {
+            return -1;
+        }
+        Point *point = frontier_top(self);
+        int pick = point->picks[point->next++];
+        int last = point->next == point->n;
+        double log_prob = log_prob_of(point, pick);
+        frontier_advance(self, point, last);
+        int node = add_node(self, point->node, point->visit, pick);
+        if (node < 0) {
+            return -1;
+        }
+        self->at_node = node;
+        self->branches++;
+        int rc = resume(self, point, pick, last, node, point->log_weight + log_prob,
+                        point->log_prior + log_prob);
+        if (last) {
+            PyObject *type, *error, *traceback;
+            PyErr_Fetch(&type, &error, &traceback);
+            point_free(point);
+            PyErr_Restore(type, error, traceback);
+        }
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    return 1;
+}
+
+/* --- for Python ----------------------------------------------------------------------------- */
+
+static PyObject *
+explorer_run(PyObject *op, PyObject *args)
+{
+    Explorer *self = (Explorer *)op;
+    Py_ssize_t max_executions = -1;
+    double deadline = Py_HUGE_VAL;
+    if (!PyArg_ParseTuple(args, "|nd", &max_executions, &deadline)) {
+        return NULL;
+    }
+    message_machines(+1);
+    int rc = explore(self, max_executions, deadline);
+    message_machines(-1);
+    return rc < 0 ? NULL : PyBool_FromLong(rc);
+}
+
+static PyObject *
+ints(const int *column, Py_ssize_t n)
+{
+    return PyBytes_FromStringAndSize((const char *)column, n * (Py_ssize_t)sizeof(int));
+}
+
+static PyObject *
+objects(PyObject **column, Py_ssize_t n)
+{
+    PyObject *list = PyList_New(n);
+    for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
+        PyList_SET_ITEM(list, i, Py_NewRef(column[i]));
+    }
+    return list;
+}
+
+static PyObject *
+explorer_columns(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    Explorer *self = (Explorer *)op;
+    return Py_BuildValue(
+        "(NNNNNNNO)", ints(self->nodes.parents, self->nodes.n),
+        ints(self->nodes.visits, self->nodes.n), ints(self->nodes.picks, self->nodes.n),
+        objects(self->sites.names, self->sites.n), objects(self->sites.values, self->sites.n),
+        ints(self->leaves.nodes, self->leaves.n),
+        PyBytes_FromStringAndSize((const char *)self->leaves.log_weights,
+                                  self->leaves.n * (Py_ssize_t)sizeof(double)),
+        self->leaf_values);
+}
+
+static PyObject *
+explorer_frontier(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    Explorer *self = (Explorer *)op;
+    PyObject *priors = PyList_New(0), *weights = PyList_New(0);
+    for (Py_ssize_t i = 0; i < self->n && priors != NULL && weights != NULL; i++) {
+        Point *point = self->frontier[(self->head + i) % self->room];
+        for (int k = point->next; k < point->n; k++) {
+            double log_prob = log_prob_of(point, point->picks[k]);
+            PyObject *prior = PyFloat_FromDouble(point->log_prior + log_prob);
+            PyObject *weight = PyFloat_FromDouble(point->log_weight + log_prob);
+            int rc = prior == NULL || weight == NULL || PyList_Append(priors, prior) < 0 ||
+                     PyList_Append(weights, weight) < 0;
+            Py_XDECREF(prior);
+            Py_XDECREF(weight);
+            if (rc) {
+                Py_CLEAR(priors);
+                break;
+            }
+        }
+    }
+    PyObject *result = priors == NULL || weights == NULL ? NULL : PyTuple_Pack(2, priors, weights);
+    Py_XDECREF(priors);
+    Py_XDECREF(weights);
+    return result;
+}
+
+static PyObject *
+explorer_path(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return answers_to((Explorer *)op, ((Explorer *)op)->at_node);
+}
+
+static void
+drop_frontier(Explorer *self)
+{
+    Point **frontier = self->frontier;
+    Py_ssize_t n = self->n, head = self->head, room = self->room;
+    self->frontier = NULL;
+    self->n = self->head = self->room = 0;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        point_free(frontier[(head + i) % room]);
+    }
+    PyMem_Free(frontier);
+}
+
+static PyObject *
+explorer_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    drop_frontier((Explorer *)op);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+explorer_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
+{
+    PyObject *driver, *outside, *base;
+    int order, strict;
+    if (!PyArg_ParseTuple(args, "OOO!ip", &driver, &outside, &PyTuple_Type, &base, &order,
+                          &strict)) {
+        return NULL;
+    }
+    if (ambient_var == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "set_types must be called first");
+        return NULL;
+    }
+    if (!Py_IS_TYPE(outside, &OutsideType)) {
+        PyErr_SetString(PyExc_TypeError, "outside must be an Outside");
+        return NULL;
+    }
+    Explorer *self = (Explorer *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->driver = Py_NewRef(driver);
+    self->outside = Py_NewRef(outside);
+    self->base = Py_NewRef(base);
+    self->order = order;
+    self->strict = strict;
+    self->bounded = 1;
+    self->leaf_values = PyList_New(0);
+    if (self->leaf_values == NULL || add_node(self, -1, -1, -1) < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static int
+explorer_traverse(Explorer *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->driver);
+    Py_VISIT(self->outside);
+    Py_VISIT(self->base);
+    Py_VISIT(self->leaf_values);
+    for (Py_ssize_t i = 0; i < self->sites.n; i++) {
+        Py_VISIT(self->sites.values[i]);
+    }
+    for (Py_ssize_t i = 0; i < self->n; i++) {
+        Point *point = self->frontier[(self->head + i) % self->room];
+        Py_VISIT(point->state);
+        Py_VISIT(point->msg);
+        Py_VISIT(point->watch);
+        Py_VISIT(point->values);
+        for (Py_ssize_t k = 0; point->frames != NULL && k < point->n_frames; k++) {
+            Py_VISIT(point->frames[k]);
+        }
+    }
+    return 0;
+}
+
+static int
+explorer_clear(Explorer *self)
+{
+    drop_frontier(self);
+    for (Py_ssize_t i = 0; i < self->sites.n; i++) {
+        Py_CLEAR(self->sites.names[i]);
+        Py_CLEAR(self->sites.values[i]);
+    }
+    self->sites.n = 0;
+    Py_CLEAR(self->driver);
+    Py_CLEAR(self->outside);
+    Py_CLEAR(self->base);
+    Py_CLEAR(self->leaf_values);
+    return 0;
+}
+
+static void
+explorer_dealloc(Explorer *self)
+{
+    PyObject_GC_UnTrack(self);
+    explorer_clear(self);
+    PyMem_Free(self->nodes.parents);
+    PyMem_Free(self->nodes.visits);
+    PyMem_Free(self->nodes.picks);
+    PyMem_Free(self->sites.names);
+    PyMem_Free(self->sites.values);
+    PyMem_Free(self->sites.computed);
+    PyMem_Free(self->leaves.nodes);
+    PyMem_Free(self->leaves.log_weights);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMethodDef explorer_methods[] = {
+    {"run", explorer_run, METH_VARARGS,
+     "run(max_executions=-1, deadline=inf): True when nothing is left to explore."},
+    {"columns", explorer_columns, METH_NOARGS, "The tree, column by column."},
+    {"frontier", explorer_frontier, METH_NOARGS,
+     "Log-priors and log-weights of the resumptions still to be done."},
+    {"path", explorer_path, METH_NOARGS, "The answers that led to where the last run stopped."},
+    {"close", explorer_close, METH_NOARGS, "Drop what is left without running it."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef explorer_members[] = {
+    {"branches", T_PYSSIZET, offsetof(Explorer, branches), READONLY, NULL},
+    {"clones", T_PYSSIZET, offsetof(Explorer, clones), READONLY, NULL},
+    {"executions", T_PYSSIZET, offsetof(Explorer, leaves.n), READONLY, NULL},
+    {"explored_mass", T_DOUBLE, offsetof(Explorer, explored_mass), READONLY, NULL},
+    {"bounded", T_INT, offsetof(Explorer, bounded), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyTypeObject ExplorerType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "contpoutine._native.Explorer",
+    .tp_doc = "Explorer(driver, outside, base, order, strict): the loop of infer/explorer.py.",
+    .tp_basicsize = sizeof(Explorer),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = explorer_new,
+    .tp_traverse = (traverseproc)explorer_traverse,
+    .tp_clear = (inquiry)explorer_clear,
+    .tp_dealloc = (destructor)explorer_dealloc,
+    .tp_methods = explorer_methods,
+    .tp_members = explorer_members,
+};
+
+static int
+slot_offset(PyObject *type, const char *name, Py_ssize_t *offset)
+{
+    PyObject *descriptor = PyObject_GetAttrString(type, name);
+    if (descriptor == NULL) {
+        return -1;
+    }
+    int ok = Py_IS_TYPE(descriptor, &PyMemberDescr_Type);
+    if (ok) {
+        *offset = ((PyMemberDescrObject *)descriptor)->d_member->offset;
+    }
+    else {
+        PyErr_Format(PyExc_TypeError, "%s must be a slot of %R", name, type);
+    }
+    Py_DECREF(descriptor);
+    return ok ? 0 : -1;
+}
+
+static PyObject *
+set_types(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *var, *finite, *delta, *choices, *choices_t, *leaf, *pruned, *shared;
+    if (!PyArg_ParseTuple(args, "O!O!O!OO!O!O!O", &PyContextVar_Type, &var, &PyType_Type, &finite,
+                          &PyType_Type, &delta, &choices, &PyType_Type, &choices_t, &PyType_Type,
+                          &leaf, &PyType_Type, &pruned, &shared) ||
+        slot_offset(finite, "values", &at_values) < 0 ||
+        slot_offset(finite, "log_probs", &at_log_probs) < 0 ||
+        slot_offset(finite, "table", &at_table) < 0) {
+        return NULL;
+    }
+    Py_XSETREF(ambient_var, Py_NewRef(var));
+    Py_XSETREF(finite_type, Py_NewRef(finite));
+    Py_XSETREF(delta_type, Py_NewRef(delta));
+    Py_XSETREF(choices_function, Py_NewRef(choices));
+    Py_XSETREF(choices_type, Py_NewRef(choices_t));
+    Py_XSETREF(leaf_type, Py_NewRef(leaf));
+    Py_XSETREF(pruned_type, Py_NewRef(pruned));
+    Py_XSETREF(shared_iterator_error, Py_NewRef(shared));
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef explorer_functions[] = {
+    {"set_types", set_types, METH_VARARGS, "Tell the explorer the Python types it works with."},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+explorer_ready(PyObject *module)
+{
+    static const struct {
+        PyObject **place;
+        const char *text;
+    } names[] = {
+        {&str_value, "value"},         {&str_weight, "weight"}, {&str_named, "named"},
+        {&str_state, "state"},         {&str_name, "name"},     {&str_values, "values"},
+        {&str_log_probs, "log_probs"}, {&str_scale, "scale"},   {&str_adopt, "adopt"},
+        {&str_replay, "replay"},       {&str_branch, "branch"}, {&str_step, "step"},
+        {&str_weigh, "weigh"},         {&str_note, "note"},     {&str_body, "body"},
+    };
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        *names[i].place = PyUnicode_InternFromString(names[i].text);
+        if (*names[i].place == NULL) {
+            return -1;
+        }
+    }
+    empty = PyTuple_New(0);
+    PyObject *time = PyImport_ImportModule("time");
+    monotonic = time == NULL ? NULL : PyObject_GetAttrString(time, "monotonic");
+    Py_XDECREF(time);
+    if (empty == NULL || monotonic == NULL || PyType_Ready(&ExplorerType) < 0) {
+        return -1;
+    }
+    return PyModule_AddFunctions(module, explorer_functions) < 0 ||
+                   PyModule_AddObjectRef(module, "Explorer", (PyObject *)&ExplorerType) < 0
+               ? -1
+               : 0;
+}

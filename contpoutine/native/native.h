@@ -1,0 +1,82 @@
+/* native.h: what the C files of contpoutine._native share with each other.
+
+   message.c   the request that a model yields
+   outside.c   which objects a computation did not make
+   clone.c     a second copy of a suspended computation
+   explorer.c  the inner loop of enumeration
+   module.c    the names that Python sees */
+
+#ifndef CONTPOUTINE_NATIVE_H
+#define CONTPOUTINE_NATIVE_H
+
+#include "compat.h"
+
+/* --- errors and settings (module.c) ------------------------------------------------------- */
+
+extern PyObject *err_capture;      /* contpoutine.errors.CaptureError */
+extern PyObject *err_unperformed;  /* contpoutine.errors.UnperformedEffectError */
+extern PyObject *warn_unperformed; /* contpoutine.errors.UnperformedEffectWarning */
+
+/* --- messages (message.c) ----------------------------------------------------------------- */
+
+enum {
+    F_TYPE, F_NAME, F_FN, F_VALUE, F_IS_OBSERVED, F_ARGS, F_KWARGS, F_INFER, F_DONE, F_STOP,
+    F_SCALE, F_MASK, F_CONTINUATION, F_COND_INDEP_STACK, N_FIELDS
+};
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *field[N_FIELDS]; /* NULL means the default */
+    PyObject *extra;           /* dict of keys that handlers added, or NULL */
+    PyCodeObject *birth_code;  /* where the request was written */
+    int birth_lasti;
+    char performed;            /* yielded to a machine, or made by one */
+} Message;
+
+extern PyTypeObject MessageType;
+extern PyTypeObject PerformType;
+extern PyObject *str_sample;
+
+#define Message_CheckExact(o) Py_IS_TYPE(o, &MessageType)
+
+int message_ready(PyObject *module);
+PyObject *message_copy(Message *msg);
+PyObject *perform_copy(PyObject *self, PyObject *msg);
+PyObject *perform_message(PyObject *self);
+
+/* The error left by a request that died unperformed on this thread, or 0. Raises it if set. */
+int message_raise_dropped(void);
+/* A machine starts (+1) or stops (-1) on this thread: then a dying request is told to it. */
+void message_machines(int change);
+/* While above zero, dying requests are not reported: a branch is being discarded. */
+void message_quiet(int change);
+
+/* --- what a computation did not make (outside.c) ------------------------------------------ */
+
+extern PyTypeObject OutsideType;
+int outside_ready(PyObject *module);
+/* 1 if `o` is outside, 0 if the computation made it, -1 on error. */
+int outside_has(PyObject *outside, PyObject *o);
+
+/* --- clones (clone.c) --------------------------------------------------------------------- */
+
+int clone_ready(PyObject *module);
+/* Clone generators and ambient handlers together, with one memo. New references in `frames_out`.
+   `watch` may be NULL. 0 or -1 with an exception (CaptureError: cannot be cloned). */
+int fork_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *outside,
+                     PyObject **frames_out, PyObject **ambient_out);
+/* Drop suspended frames without running anything of the model. Steals the reference. */
+void discard_frame(PyObject *frame);
+int is_atomic(PyObject *o);
+/* A list [tensor, version, tensor, version, ...] of the watched objects in reach, or NULL:
+   none found (no exception set) or an error. */
+PyObject *watch_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *outside);
+/* 1 if nothing watched has changed, 0 if something has, -1 on error. */
+int watch_holds(PyObject *watch);
+extern int watching; /* a watched type has been met in this process */
+
+/* --- enumeration (explorer.c) ------------------------------------------------------------- */
+
+int explorer_ready(PyObject *module);
+
+#endif
