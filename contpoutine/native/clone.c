@@ -196,17 +196,6 @@ locate(Fork *fork, Frame *frame, int slot)
 static PyObject *copy(Fork *fork, PyObject *o);
 static PyObject *copy_generator(Fork *fork, PyObject *o);
 
-int
-is_atomic(PyObject *o)
-{
-    PyTypeObject *type = Py_TYPE(o);
-    return type == &PyLong_Type || type == &PyFloat_Type || type == &PyUnicode_Type ||
-           o == Py_None || type == &PyBool_Type || type == &PyBytes_Type ||
-           type == &PyComplex_Type || type == &PyCode_Type || type == &PyRange_Type ||
-           type == &PyEllipsis_Type || PyType_Check(o) || PyModule_Check(o) ||
-           type == &_PyNotImplemented_Type;
-}
-
 static PyObject *
 copy_list(Fork *fork, PyObject *o)
 {

@@ -580,7 +580,15 @@ slot_of(PyObject *o, Py_ssize_t offset)
 static inline int
 is_finite(PyObject *fn)
 {
-    return fn != NULL && PyType_IsSubtype(Py_TYPE(fn), (PyTypeObject *)finite_type);
+    static PyTypeObject *met; /* the last type that was one: mostly the next one's too */
+    if (fn == NULL || Py_TYPE(fn) == met) {
+        return fn != NULL;
+    }
+    if (!PyType_IsSubtype(Py_TYPE(fn), (PyTypeObject *)finite_type)) {
+        return 0;
+    }
+    Py_XSETREF(met, (PyTypeObject *)Py_NewRef(Py_TYPE(fn)));
+    return 1;
 }
 
 /* The log-weight of a site whose value is decided. */

@@ -67,7 +67,17 @@ int fork_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObjec
                      PyObject **frames_out, PyObject **ambient_out);
 /* Drop suspended frames without running anything of the model. Steals the reference. */
 void discard_frame(PyObject *frame);
-int is_atomic(PyObject *o);
+/* Nothing can change it, and nothing it refers to can: every branch may have it. (A subclass of
+   the module type is no atom here, but shared by rule.) */
+static inline int
+is_atomic(PyObject *o)
+{
+    PyTypeObject *type = Py_TYPE(o);
+    return type == &PyLong_Type || type == &PyFloat_Type || type == &PyUnicode_Type ||
+           o == Py_None || type == &PyBool_Type || type == &PyBytes_Type || PyType_Check(o) ||
+           type == &PyComplex_Type || type == &PyCode_Type || type == &PyRange_Type ||
+           type == &PyEllipsis_Type || type == &PyModule_Type || type == &_PyNotImplemented_Type;
+}
 /* A list [tensor, version, tensor, version, ...] of the watched objects in reach, or NULL:
    none found (no exception set) or an error. */
 PyObject *watch_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *outside);
