@@ -146,6 +146,15 @@ class Computation:
             return self._drive(lambda: (None, error), base)
         return self._drive(lambda: self._request(request, self.frames[-1]), base)
 
+    def go_on_hidden(self, msg: Any, depth: int, base: tuple[Any, ...]) -> Any:
+        """Take over likewise where the handler at `depth` of the segment has stopped `msg`."""
+        return self._drive(lambda: self._decide(msg, len(base) + depth), base)
+
+    def wait_at(self, msg: Any, base: tuple[Any, ...]) -> None:
+        """Take over likewise where `msg` has passed every handler of the segment, undecided."""
+        self.pending, self.undecided = msg, True
+        self._drive(lambda: None, base)
+
     def _drive(
         self, first: Callable[[], Outcome | None], base: tuple[Any, ...] | None = None
     ) -> Any:

@@ -27,7 +27,13 @@ from contpoutine.core.model import describe, start
 from contpoutine.core.record import Answer
 from contpoutine.distributions import Delta
 from contpoutine.distributions.choices import Choices, ElementChoices, choices, log_weight
-from contpoutine.errors import BadWeightError, BarrierError, CaptureError, SharedIteratorError
+from contpoutine.errors import (
+    BadWeightError,
+    BarrierError,
+    CaptureError,
+    NotEnumerableError,
+    SharedIteratorError,
+)
 
 
 class Leaf:
@@ -218,8 +224,19 @@ class Driver:
     def _choose(
         self, computation: Computation, msg: Any, named: list[tuple[str, Any]], weight: float
     ) -> Choice:
-        offered = choices(msg["fn"], msg["name"])
-        scale = 0.0 if msg["mask"] is False else float(msg["scale"])
+        return self._offer(
+            computation, msg, choices(msg["fn"], msg["name"]), named, weight
+        )
+
+    def _offer(
+        self,
+        computation: Computation,
+        msg: Any,
+        offered: Choices | ElementChoices,
+        named: list[tuple[str, Any]],
+        weight: float,
+    ) -> Choice:
+        scale = self.scale_of(msg)
         watch = None
         if self.capture != "replay":
             outside = self.origin.outside
@@ -230,6 +247,17 @@ class Driver:
         return Choice(place, msg["name"], offered, weight, named, scale)
 
     # --- weights --------------------------------------------------------------------------------
+
+    def scale_of(self, msg: Any) -> float:
+        """What the log-probabilities of an undecided site are multiplied by."""
+        if msg["mask"] is None:
+            return float(msg["scale"])
+        if msg["mask"] in (True, False):
+            return float(msg["scale"]) if msg["mask"] else 0.0
+        raise NotEnumerableError(
+            f"site {msg['name']!r}, performed at {msg.where}, is masked element by element and "
+            f"cannot be enumerated; mask it as a whole (`mask=False`), or observe it"
+        )
 
     def weigh(self, msg: Any) -> float:
         """The log-weight of a site whose value is decided."""
@@ -281,9 +309,32 @@ class Driver:
         `request` is what the top frame has just yielded (or, with `error`, nothing: the error is
         to be thrown into the top frame). The ambient stack is the frames' own at this point.
         """
+        computation = self._take_over(frames, answers)
+        return self._follow(computation, computation.go_on(request, error, self.outer))
+
+    def hidden(
+        self, frames: list[Any], answers: list[tuple[str, Any]], msg: Any, depth: int
+    ) -> Leaf | Pruned | Choice:
+        """Go on with bare frames one of whose handlers has stopped `msg` on its way up."""
+        computation = self._take_over(frames, answers)
+        return self._follow(computation, computation.go_on_hidden(msg, depth, self.outer))
+
+    def wait(
+        self,
+        frames: list[Any],
+        answers: list[tuple[str, Any]],
+        msg: Any,
+        offered: ElementChoices,
+    ) -> Choice:
+        """The choices of a batched site at which bare frames wait."""
+        computation = self._take_over(frames, answers)
+        computation.wait_at(msg, self.outer)
+        return self._offer(computation, msg, offered, [], 0.0)
+
+    def _take_over(self, frames: list[Any], answers: list[tuple[str, Any]]) -> Computation:
         computation = Computation(frames, (), self.origin)
         computation.log = _log(answers)
-        return self._follow(computation, computation.go_on(request, error, self.outer))
+        return computation
 
     def replay(self, answers: list[tuple[str, Any]], msg: Any, reason: str | None) -> Computation:
         """The computation that has been given `answers` and waits at `msg`."""

@@ -7,6 +7,8 @@ from array import array
 from typing import Any, get_args
 
 from contpoutine.core.ambient import AMBIENT
+from contpoutine.core.handler import Mark
+from contpoutine.core.messenger import Messenger
 from contpoutine.core.native import native
 from contpoutine.distributions import Delta, FiniteDistribution
 from contpoutine.distributions.choices import Choices, choices
@@ -17,7 +19,16 @@ from contpoutine.infer.tree import Tree
 
 if native is not None:
     native.set_types(
-        AMBIENT, FiniteDistribution, Delta, choices, Choices, Leaf, Pruned, SharedIteratorError
+        AMBIENT,
+        Mark,
+        Messenger,
+        FiniteDistribution,
+        Delta,
+        choices,
+        Choices,
+        Leaf,
+        Pruned,
+        SharedIteratorError,
     )
 
 

@@ -110,6 +110,17 @@ compat_frame_line(Frame *frame)
                             _PyInterpreterFrame_LASTI(frame) * (int)sizeof(_Py_CODEUNIT));
 }
 
+/* getattr(o, name) without an exception where there is none: 1 found, 0 not, -1 error. */
+static inline int
+compat_lookup_attr(PyObject *o, PyObject *name, PyObject **value)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyObject_GetOptionalAttr(o, name, value);
+#else
+    return _PyObject_LookupAttr(o, name, value);
+#endif
+}
+
 /* The innermost frame of Python code that is running on this thread, or NULL. */
 static inline Frame *
 compat_current_frame(void)

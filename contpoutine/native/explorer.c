@@ -2,14 +2,18 @@
 
    The same loop as contpoutine/infer/explorer.py, which is the reference: choice points in a
    frontier, each resumed once for each of its values. This one runs *bare* executions by itself: a
-   stack of generators that yield nothing but samples and calls of other models, with no handler
-   installed inside. It resumes the top generator, reads the request, weighs it, and at a choice
-   suspends the frames in a choice point; resuming a choice point clones them, or takes them for
-   its last value.
+   stack of generators that yield nothing but samples and calls of other models, with Messengers
+   and no control handler installed inside. It resumes the top generator, reads the request, sends
+   it past the Messengers, weighs it, and at a choice suspends the frames in a choice point;
+   resuming a choice point clones them, or takes them for its last value.
 
-   Whatever else happens (a handler is entered, another kind of effect is performed, a site is
-   batched, something cannot be cloned) is handed to the driver in Python, whose answer is a state
-   that this loop treats as opaque. Both kinds live in one frontier and write one tree. */
+   Whatever else happens (a control handler is installed, another kind of effect is performed, a
+   site is batched or hidden, something cannot be cloned) is handed to the driver in Python, whose
+   answer is a state that this loop treats as opaque. Both kinds live in one frontier and write one
+   tree.
+
+   The ambient stack is a context variable. Between two resumptions it is the explorer's base,
+   which is empty; while an execution runs it is the execution's own. */
 
 #include "native.h"
 #include <math.h>
@@ -23,7 +27,8 @@ typedef struct {
     PyObject **frames; /* bare: the suspended generators; NULL once moved */
     PyObject *frame;   /* where a single frame is kept */
     Py_ssize_t n_frames;
-    PyObject *msg;   /* bare: the request that waits for an answer */
+    PyObject *segment; /* bare: the Messengers installed inside, outermost first */
+    PyObject *msg;     /* bare: the request that waits for an answer */
     PyObject *watch; /* bare: tensors in reach, with their versions; or NULL */
     PyObject *values, *log_probs;
     int node, visit;
@@ -60,6 +65,7 @@ point_free(Point *point)
 {
     point_drop_frames(point);
     Py_XDECREF(point->state);
+    Py_XDECREF(point->segment);
     Py_XDECREF(point->msg);
     Py_XDECREF(point->watch);
     Py_XDECREF(point->values);
@@ -113,6 +119,8 @@ typedef struct {
 } Run;
 
 static PyObject *ambient_var;                        /* core.ambient.AMBIENT */
+static PyObject *mark_type;                          /* core.handler.Mark */
+static PyObject *process_default, *postprocess_default; /* core.messenger.Messenger's own */
 static PyObject *finite_type, *delta_type;           /* distributions */
 static Py_ssize_t at_values, at_log_probs, at_table; /* offsets of the slots of finite_type */
 static PyObject *choices_function, *choices_type;    /* distributions.choices */
@@ -120,7 +128,8 @@ static PyObject *leaf_type, *pruned_type, *shared_iterator_error;
 static PyObject *monotonic, *empty;
 static PyObject *str_value, *str_weight, *str_named, *str_state, *str_name, *str_values,
     *str_log_probs, *str_scale, *str_adopt, *str_replay, *str_branch, *str_step, *str_weigh,
-    *str_note, *str_body;
+    *str_note, *str_body, *str_hidden, *str_wait, *str_scale_of, *str_process, *str_postprocess,
+    *str_pyro_sample, *str_pyro_post_sample;
 
 static void
 run_init(Run *run)
@@ -538,34 +547,48 @@ arrive(Explorer *self, PyObject *event, int node, double log_weight, double log_
     return rc;
 }
 
-/* Hand bare frames to the driver: `request` was just yielded, or the current exception is to be
-   thrown into the top frame. */
+/* Hand bare frames to the driver, with the answers that they have been given:
+   driver.method(frames, answers, x, y). The ambient stack is the execution's own until then. */
+static int
+hand_over(Explorer *self, Run *run, PyObject *method, PyObject *x, PyObject *y, int node,
+          double log_weight, double log_prior)
+{
+    PyObject *answers = answers_to(self, node);
+    PyObject *frames = answers == NULL ? NULL : run_to_list(run);
+    PyObject *event = frames == NULL ? NULL
+                                     : PyObject_CallMethodObjArgs(self->driver, method, frames,
+                                                                  answers, x, y, NULL);
+    Py_XDECREF(answers);
+    Py_XDECREF(frames);
+    int rc = event == NULL ? -1 : arrive(self, event, node, log_weight, log_prior);
+    Py_XDECREF(event);
+    return rc;
+}
+
+/* The top frame has yielded something that needs the whole machine. */
 static int
 adopt(Explorer *self, Run *run, PyObject *request, int node, double log_weight, double log_prior)
 {
-    PyObject *error = NULL;
-    if (request == NULL) {
-        PyObject *type, *traceback;
-        PyErr_Fetch(&type, &error, &traceback);
-        PyErr_NormalizeException(&type, &error, &traceback);
-        if (traceback != NULL) {
-            PyException_SetTraceback(error, traceback);
-        }
-        Py_XDECREF(type);
-        Py_XDECREF(traceback);
+    return hand_over(self, run, str_adopt, request, Py_None, node, log_weight, log_prior);
+}
+
+/* The current exception is to be thrown into the top frame; or it leaves the model. */
+static int
+throw(Explorer *self, Run *run, int node, double log_weight, double log_prior)
+{
+    if (run->n == 0) {
+        return -1;
     }
-    PyObject *answers = answers_to(self, node);
-    PyObject *frames = answers == NULL ? NULL : run_to_list(run);
-    PyObject *event =
-        frames == NULL ? NULL
-                       : PyObject_CallMethodObjArgs(self->driver, str_adopt, frames, answers,
-                                                    request == NULL ? Py_None : request,
-                                                    error == NULL ? Py_None : error, NULL);
-    Py_XDECREF(answers);
-    Py_XDECREF(frames);
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(error, traceback);
+    }
+    int rc = hand_over(self, run, str_adopt, Py_None, error, node, log_weight, log_prior);
+    Py_XDECREF(type);
     Py_XDECREF(error);
-    int rc = event == NULL ? -1 : arrive(self, event, node, log_weight, log_prior);
-    Py_XDECREF(event);
+    Py_XDECREF(traceback);
     return rc;
 }
 
@@ -596,7 +619,7 @@ static int
 weigh(Explorer *self, Message *msg, double *weight)
 {
     PyObject *fn = msg->field[F_FN];
-    if (is_finite(fn)) {
+    if (msg->field[F_SCALE] == NULL && msg->field[F_MASK] == NULL && is_finite(fn)) {
         PyObject *table = slot_of(fn, at_table);
         if (table != NULL && PyDict_CheckExact(table)) {
             PyObject *log_prob = PyDict_GetItemWithError(table, msg->field[F_VALUE]);
@@ -619,6 +642,111 @@ weigh(Explorer *self, Message *msg, double *weight)
     return *weight == -1.0 && PyErr_Occurred() ? -1 : 0;
 }
 
+/* One handler's part in a message's way: its own method if it has one, otherwise the hook for
+   samples, which the method of the base class would look up. */
+static int
+tell(PyObject *entry, PyObject *method, PyObject *method_default, PyObject *hook, PyObject *msg)
+{
+    PyObject *result = NULL;
+    if (_PyType_Lookup(Py_TYPE(entry), method) != method_default) {
+        result = PyObject_CallMethodOneArg(entry, method, msg);
+    }
+    else {
+        PyObject *function;
+        int found = compat_lookup_attr(entry, hook, &function);
+        if (found <= 0) {
+            return found;
+        }
+        result = PyObject_CallOneArg(function, msg);
+        Py_DECREF(function);
+    }
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* Send a message up through the Messengers. Gives how many it has not passed because one stopped
+   it, or 0, or -1 on error. */
+static Py_ssize_t
+pass_up(PyObject *segment, Message *msg, int *stopped)
+{
+    *stopped = 0;
+    for (Py_ssize_t i = PyTuple_GET_SIZE(segment); i > 0; i--) {
+        if (tell(PyTuple_GET_ITEM(segment, i - 1), str_process, process_default, str_pyro_sample,
+                 (PyObject *)msg) < 0) {
+            return -1;
+        }
+        if (msg->field[F_STOP] != NULL && msg->field[F_STOP] != Py_False) {
+            int stop = PyObject_IsTrue(msg->field[F_STOP]);
+            if (stop != 0) {
+                *stopped = stop > 0;
+                return stop < 0 ? -1 : i - 1;
+            }
+        }
+    }
+    return 0;
+}
+
+/* Tell the Messengers what the message's value is, outermost first. Gives the value, or NULL. */
+static PyObject *
+pass_down(PyObject *segment, Message *msg)
+{
+    if (PyTuple_GET_SIZE(segment) > 0) {
+        Py_XSETREF(msg->field[F_DONE], Py_NewRef(Py_True));
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(segment); i++) {
+            if (tell(PyTuple_GET_ITEM(segment, i), str_postprocess, postprocess_default,
+                     str_pyro_post_sample, (PyObject *)msg) < 0) {
+                return NULL;
+            }
+        }
+    }
+    PyObject *then = msg->field[F_CONTINUATION];
+    if (then != NULL && then != Py_None) {
+        PyObject *result = PyObject_CallOneArg(then, (PyObject *)msg);
+        if (result == NULL) {
+            return NULL;
+        }
+        Py_DECREF(result);
+    }
+    PyObject *value = msg->field[F_VALUE];
+    return Py_NewRef(value == NULL ? Py_None : value);
+}
+
+static int
+only_messengers(PyObject *segment)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(segment); i++) {
+        if (Py_IS_TYPE(PyTuple_GET_ITEM(segment, i), (PyTypeObject *)mark_type)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static int
+set_ambient(PyObject *segment)
+{
+    PyObject *token = PyContextVar_Set(ambient_var, segment);
+    Py_XDECREF(token);
+    return token == NULL ? -1 : 0;
+}
+
+static int
+is_true(PyObject *flag)
+{
+    return flag == NULL || flag == Py_False ? 0 : flag == Py_True ? 1 : PyObject_IsTrue(flag);
+}
+
+/* Has the message got its value already: observed, or set by a handler? */
+static int
+is_decided(Message *msg)
+{
+    if (msg->field[F_VALUE] != NULL && msg->field[F_VALUE] != Py_None) {
+        return 1;
+    }
+    int observed = is_true(msg->field[F_IS_OBSERVED]);
+    return observed != 0 ? observed : is_true(msg->field[F_DONE]);
+}
+
 /* Is the site recorded by name, rather than weighed? */
 static int
 is_computed(Message *msg)
@@ -632,11 +760,22 @@ is_computed(Message *msg)
            PyTuple_GET_ITEM(values, 0) == msg->field[F_VALUE];
 }
 
-/* Suspend a bare execution at an undecided site. 1 if the site is not for this loop. */
+/* Suspend a bare execution at an undecided site. Its ambient stack is `segment`. */
 static int
-suspend(Explorer *self, Run *run, Message *msg, int node, double log_weight, double log_prior)
+suspend(Explorer *self, Run *run, PyObject *segment, Message *msg, int node, double log_weight,
+        double log_prior)
 {
     PyObject *fn = msg->field[F_FN], *values, *log_probs, *offered = NULL;
+    double scale = 1.0;
+    if (msg->field[F_SCALE] != NULL || msg->field[F_MASK] != NULL) {
+        PyObject *said =
+            PyObject_CallMethodOneArg(self->driver, str_scale_of, (PyObject *)msg);
+        scale = said == NULL ? -1.0 : PyFloat_AsDouble(said);
+        Py_XDECREF(said);
+        if (scale == -1.0 && PyErr_Occurred()) {
+            return -1;
+        }
+    }
     if (is_finite(fn)) {
         values = slot_of(fn, at_values);
         log_probs = slot_of(fn, at_log_probs);
@@ -647,38 +786,30 @@ suspend(Explorer *self, Run *run, Message *msg, int node, double log_weight, dou
         if (offered == NULL) {
             return -1;
         }
-        if (!Py_IS_TYPE(offered, (PyTypeObject *)choices_type)) {
+        if (!Py_IS_TYPE(offered, (PyTypeObject *)choices_type)) { /* batched */
+            int rc = hand_over(self, run, str_wait, (PyObject *)msg, offered, node, log_weight,
+                               log_prior);
             Py_DECREF(offered);
-            return 1; /* batched */
+            return rc;
         }
         values = PyTuple_GET_ITEM(offered, 0);
         log_probs = PyTuple_GET_ITEM(offered, 1);
     }
-    Point *point = new_point(self, msg->field[F_NAME], values, log_probs, 1.0, node, log_weight,
+    Point *point = new_point(self, msg->field[F_NAME], values, log_probs, scale, node, log_weight,
                              log_prior);
     Py_XDECREF(offered);
     if (point == NULL) {
         return -1;
     }
-    if (point->n == 0) {
-        point_free(point);
-        PyErr_Format(PyExc_ValueError, "site %R has no value of positive probability",
-                     msg->field[F_NAME]);
-        return -1;
-    }
+    point->segment = Py_NewRef(segment);
     if (watching) {
-        point->watch = watch_computation(run->items, run->n, empty, self->outside);
+        point->watch = watch_computation(run->items, run->n, segment, self->outside);
         if (point->watch == NULL && PyErr_Occurred()) {
             point_free(point);
             return -1;
         }
     }
-    point->n_frames = run->n;
-    if (run->n == 1) {
-        point->frame = run->items[0];
-        point->frames = &point->frame;
-    }
-    else {
+    if (run->n > 1) {
         point->frames = PyMem_Malloc((size_t)run->n * sizeof(PyObject *));
         if (point->frames == NULL) {
             point_free(point);
@@ -687,6 +818,11 @@ suspend(Explorer *self, Run *run, Message *msg, int node, double log_weight, dou
         }
         memcpy(point->frames, run->items, (size_t)run->n * sizeof(PyObject *));
     }
+    else {
+        point->frame = run->items[0];
+        point->frames = &point->frame;
+    }
+    point->n_frames = run->n;
     run->n = 0;
     point->msg = Py_NewRef(msg);
     if (frontier_push(self, point) < 0) {
@@ -696,29 +832,90 @@ suspend(Explorer *self, Run *run, Message *msg, int node, double log_weight, dou
     return 0;
 }
 
-/* Run a bare execution until it suspends, ends or is handed over. `value` is sent first. */
+/* What one turn of an execution comes to. */
+enum { FAILED = -1, SETTLED = 0, SEND = 1 };
+
+/* A frame has yielded a sample. SEND: `*value` is what it gets; SETTLED: the execution waits, has
+   been given up or handed over. */
+static int
+perform(Explorer *self, Run *run, PyObject *segment, Message *msg, PyObject **value, int *node,
+        double *log_weight, double log_prior)
+{
+    msg->performed = 1;
+    int stopped = 0;
+    Py_ssize_t depth = pass_up(segment, msg, &stopped);
+    if (depth < 0) {
+        return throw(self, run, *node, *log_weight, log_prior);
+    }
+    if (stopped) {
+        PyObject *at = PyLong_FromSsize_t(depth);
+        int rc = at == NULL ? -1
+                            : hand_over(self, run, str_hidden, (PyObject *)msg, at, *node,
+                                        *log_weight, log_prior);
+        Py_XDECREF(at);
+        return rc;
+    }
+    int decided = is_decided(msg);
+    if (decided <= 0) {
+        return decided < 0
+                   ? FAILED
+                   : suspend(self, run, segment, msg, *node, *log_weight, log_prior);
+    }
+    if (msg->field[F_VALUE] == NULL) {
+        msg->field[F_VALUE] = Py_NewRef(Py_None);
+    }
+    if (is_computed(msg)) {
+        *node = add_computed(self, *node, msg->field[F_NAME], msg->field[F_VALUE]);
+        if (*node < 0) {
+            return FAILED;
+        }
+    }
+    else {
+        double weight;
+        if (weigh(self, msg, &weight) < 0) {
+            return FAILED;
+        }
+        *log_weight += weight;
+        if (*log_weight == -Py_HUGE_VAL) {
+            prune(self, log_prior);
+            return SETTLED;
+        }
+    }
+    *value = pass_down(segment, msg);
+    return *value == NULL ? throw(self, run, *node, *log_weight, log_prior) : SEND;
+}
+
+/* A request was lost on the way to what the frame has now done; an error says so. */
+static int
+lost_request(Explorer *self, Run *run, PySendResult sent, PyObject *request, int node,
+             double log_weight, double log_prior)
+{
+    if (sent == PYGEN_RETURN) {
+        Py_DECREF(run->items[--run->n]);
+    }
+    else if (Message_CheckExact(request)) {
+        ((Message *)request)->performed = 1;
+    }
+    Py_DECREF(request);
+    return throw(self, run, node, log_weight, log_prior);
+}
+
+/* Run a bare execution until it suspends, ends or is handed over. `value` (a new reference) is
+   sent first. */
 static int
 run_bare(Explorer *self, Run *run, PyObject *value, int node, double log_weight, double log_prior)
 {
-    Py_INCREF(value);
     for (;;) {
         PyObject *request = NULL;
         PySendResult sent = PyIter_Send(run->items[run->n - 1], value, &request);
         Py_CLEAR(value);
-        if (sent != PYGEN_ERROR && message_raise_dropped() < 0) {
-            if (sent == PYGEN_RETURN || run->n == 0) {
-                Py_DECREF(run->items[--run->n]);
-            }
-            else if (Message_CheckExact(request)) {
-                ((Message *)request)->performed = 1;
-            }
-            Py_DECREF(request);
-            return run->n == 0 ? -1 : adopt(self, run, NULL, node, log_weight, log_prior);
-        }
         if (sent == PYGEN_ERROR) {
-            message_raise_dropped();
+            message_raise_dropped(); /* the model failed on its own: that is the better story */
             Py_DECREF(run->items[--run->n]);
-            return run->n == 0 ? -1 : adopt(self, run, NULL, node, log_weight, log_prior);
+            return throw(self, run, node, log_weight, log_prior);
+        }
+        if (message_raise_dropped() < 0) {
+            return lost_request(self, run, sent, request, node, log_weight, log_prior);
         }
         if (sent == PYGEN_RETURN) {
             Py_DECREF(run->items[--run->n]);
@@ -731,61 +928,56 @@ run_bare(Explorer *self, Run *run, PyObject *value, int node, double log_weight,
             Py_DECREF(request);
             return rc;
         }
-        PyObject *ambient;
-        if (PyContextVar_Get(ambient_var, NULL, &ambient) < 0) {
-            Py_DECREF(request);
-            return -1;
-        }
-        int bare = ambient == self->base;
-        Py_XDECREF(ambient);
-        if (bare && PyGen_CheckExact(request) && compat_gen_is_created((PyGenObject *)request)) {
+        if (PyGen_CheckExact(request) && compat_gen_is_created((PyGenObject *)request)) {
             if (run_push(run, request) < 0) {
-                return -1;
+                return FAILED;
             }
             value = Py_NewRef(Py_None);
             continue;
         }
-        Message *msg = (Message *)request;
-        if (!bare || !Message_CheckExact(request) || msg->field[F_TYPE] != str_sample ||
-            msg->field[F_SCALE] != NULL || msg->field[F_MASK] != NULL || msg->extra != NULL) {
-            int rc = adopt(self, run, request, node, log_weight, log_prior);
+        PyObject *segment;
+        if (PyContextVar_Get(ambient_var, NULL, &segment) < 0) {
             Py_DECREF(request);
-            return rc;
+            return FAILED;
         }
-        msg->performed = 1;
-        int decided = msg->field[F_VALUE] != NULL &&
-                      (msg->field[F_VALUE] != Py_None || msg->field[F_IS_OBSERVED] == Py_True);
-        if (!decided) {
-            int rc = suspend(self, run, msg, node, log_weight, log_prior);
-            if (rc == 1) {
-                rc = adopt(self, run, request, node, log_weight, log_prior);
-            }
-            Py_DECREF(request);
-            return rc;
-        }
-        if (is_computed(msg)) {
-            node = add_computed(self, node, msg->field[F_NAME], msg->field[F_VALUE]);
-            if (node < 0) {
-                Py_DECREF(request);
-                return -1;
-            }
+        int rc;
+        if (Message_CheckExact(request) && ((Message *)request)->field[F_TYPE] == str_sample &&
+            (segment == self->base || only_messengers(segment))) {
+            rc = perform(self, run, segment, (Message *)request, &value, &node, &log_weight,
+                         log_prior);
         }
         else {
-            double weight;
-            if (weigh(self, msg, &weight) < 0) {
-                Py_DECREF(request);
-                return -1;
-            }
-            log_weight += weight;
-            if (log_weight == -Py_HUGE_VAL) {
-                prune(self, log_prior);
-                Py_DECREF(request);
-                return 0;
-            }
+            rc = adopt(self, run, request, node, log_weight, log_prior);
         }
-        value = Py_NewRef(msg->field[F_VALUE]);
+        Py_DECREF(segment);
         Py_DECREF(request);
+        if (rc != SEND) {
+            return rc;
+        }
     }
+}
+
+/* Run as above, and leave the ambient stack and the error indicator as they should be. */
+static int
+run_and_settle(Explorer *self, Run *run, PyObject *value, int node, double log_weight,
+               double log_prior)
+{
+    int rc = run_bare(self, run, value, node, log_weight, log_prior);
+    PyObject *segment, *type, *error, *traceback;
+    if (rc < 0) {
+        PyErr_Fetch(&type, &error, &traceback);
+    }
+    if (PyContextVar_Get(ambient_var, NULL, &segment) == 0) {
+        if (segment != self->base && set_ambient(self->base) < 0) {
+            rc = rc < 0 ? rc : FAILED;
+        }
+        Py_XDECREF(segment);
+    }
+    run_end(run);
+    if (rc < 0) {
+        PyErr_Restore(type, error, traceback);
+    }
+    return rc;
 }
 
 /* --- resuming ------------------------------------------------------------------------------- */
@@ -813,9 +1005,11 @@ replayed(Explorer *self, Point *point, PyObject *reason)
     return state;
 }
 
-/* Frames to resume a bare point with: its own or copies of them. 1: none, replay instead. */
+/* Frames to resume a bare point with, and their Messengers: its own, or copies of them.
+   1: there are none, replay instead. */
 static int
-take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **reason)
+take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment,
+            PyObject **reason)
 {
     if (point->frames == NULL) {
         return 1;
@@ -842,9 +1036,8 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **reason)
         run->room = n;
     }
     if (!last) {
-        PyObject *ambient;
-        if (fork_computation(point->frames, n, empty, self->outside, run->items, &ambient) == 0) {
-            Py_DECREF(ambient);
+        if (fork_computation(point->frames, n, point->segment, self->outside, run->items,
+                             segment) == 0) {
             run->n = n;
             self->clones++;
             return 0;
@@ -874,7 +1067,42 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **reason)
         PyMem_Free(point->frames);
     }
     point->frames = NULL;
+    *segment = Py_NewRef(point->segment);
     return 0;
+}
+
+/* Answer a bare execution's pending message and run on. */
+static int
+answer(Explorer *self, Point *point, PyObject *segment, Run *run, PyObject *value, int last,
+       int node, double log_weight, double log_prior)
+{
+    if (segment == self->base && ((Message *)point->msg)->field[F_CONTINUATION] == NULL) {
+        return run_and_settle(self, run, Py_NewRef(value), node, log_weight, log_prior);
+    }
+    PyObject *msg = last ? Py_NewRef(point->msg) : message_copy((Message *)point->msg);
+    if (msg == NULL) {
+        return -1;
+    }
+    Py_XSETREF(((Message *)msg)->field[F_VALUE], Py_NewRef(value));
+    int rc = set_ambient(segment);
+    if (rc == 0) {
+        PyObject *sent = pass_down(segment, (Message *)msg);
+        if (sent != NULL) {
+            rc = run_and_settle(self, run, sent, node, log_weight, log_prior);
+        }
+        else {
+            rc = throw(self, run, node, log_weight, log_prior);
+            PyObject *type, *error, *traceback;
+            PyErr_Fetch(&type, &error, &traceback);
+            if (set_ambient(self->base) < 0) {
+                PyErr_Clear();
+            }
+            run_end(run);
+            PyErr_Restore(type, error, traceback);
+        }
+    }
+    Py_DECREF(msg);
+    return rc;
 }
 
 static int
@@ -893,21 +1121,21 @@ resume(Explorer *self, Point *point, int pick, int last, int node, double log_we
     }
     Run run;
     run_init(&run);
-    PyObject *reason = NULL;
-    int rc = take_frames(self, point, last, &run, &reason);
+    PyObject *reason = NULL, *segment = NULL;
+    int rc = take_frames(self, point, last, &run, &segment, &reason);
     if (rc == 0) {
-        rc = run_bare(self, &run, value, node, log_weight, log_prior);
+        rc = answer(self, point, segment, &run, value, last, node, log_weight, log_prior);
     }
     else if (rc == 1) {
         PyObject *state = replayed(self, point, reason == NULL ? Py_None : reason);
-        Py_XDECREF(reason);
         rc = state == NULL ? -1 : step_opaque(self, state, value, node, log_weight, log_prior);
         Py_XDECREF(state);
     }
-    PyObject *type, *error, *traceback;
-    PyErr_Fetch(&type, &error, &traceback);
-    run_end(&run);
-    PyErr_Restore(type, error, traceback);
+    Py_XDECREF(segment);
+    Py_XDECREF(reason);
+    if (run.items != run.few) {
+        PyMem_Free(run.items);
+    }
     return rc;
 }
 
@@ -921,12 +1149,7 @@ begin(Explorer *self)
     if (body == NULL || run_push(&run, body) < 0) {
         return -1;
     }
-    int rc = run_bare(self, &run, Py_None, 0, 0.0, 0.0);
-    PyObject *type, *error, *traceback;
-    PyErr_Fetch(&type, &error, &traceback);
-    run_end(&run);
-    PyErr_Restore(type, error, traceback);
-    return rc;
+    return run_and_settle(self, &run, Py_NewRef(Py_None), 0, 0.0, 0.0);
 }
 
 static int
@@ -1137,6 +1360,7 @@ explorer_traverse(Explorer *self, visitproc visit, void *arg)
     for (Py_ssize_t i = 0; i < self->n; i++) {
         Point *point = self->frontier[(self->head + i) % self->room];
         Py_VISIT(point->state);
+        Py_VISIT(point->segment);
         Py_VISIT(point->msg);
         Py_VISIT(point->watch);
         Py_VISIT(point->values);
@@ -1234,16 +1458,27 @@ slot_offset(PyObject *type, const char *name, Py_ssize_t *offset)
 static PyObject *
 set_types(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *var, *finite, *delta, *choices, *choices_t, *leaf, *pruned, *shared;
-    if (!PyArg_ParseTuple(args, "O!O!O!OO!O!O!O", &PyContextVar_Type, &var, &PyType_Type, &finite,
-                          &PyType_Type, &delta, &choices, &PyType_Type, &choices_t, &PyType_Type,
-                          &leaf, &PyType_Type, &pruned, &shared) ||
+    PyObject *var, *mark, *messenger, *finite, *delta, *choices, *choices_t, *leaf, *pruned,
+        *shared;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!OO!O!O!O", &PyContextVar_Type, &var, &PyType_Type,
+                          &mark, &PyType_Type, &messenger, &PyType_Type, &finite, &PyType_Type,
+                          &delta, &choices, &PyType_Type, &choices_t, &PyType_Type, &leaf,
+                          &PyType_Type, &pruned, &shared) ||
         slot_offset(finite, "values", &at_values) < 0 ||
         slot_offset(finite, "log_probs", &at_log_probs) < 0 ||
         slot_offset(finite, "table", &at_table) < 0) {
         return NULL;
     }
+    process_default = _PyType_Lookup((PyTypeObject *)messenger, str_process);
+    postprocess_default = _PyType_Lookup((PyTypeObject *)messenger, str_postprocess);
+    if (process_default == NULL || postprocess_default == NULL) {
+        PyErr_SetString(PyExc_TypeError, "the Messenger class lacks its methods");
+        return NULL;
+    }
+    Py_INCREF(process_default);
+    Py_INCREF(postprocess_default);
     Py_XSETREF(ambient_var, Py_NewRef(var));
+    Py_XSETREF(mark_type, Py_NewRef(mark));
     Py_XSETREF(finite_type, Py_NewRef(finite));
     Py_XSETREF(delta_type, Py_NewRef(delta));
     Py_XSETREF(choices_function, Py_NewRef(choices));
@@ -1271,6 +1506,11 @@ explorer_ready(PyObject *module)
         {&str_log_probs, "log_probs"}, {&str_scale, "scale"},   {&str_adopt, "adopt"},
         {&str_replay, "replay"},       {&str_branch, "branch"}, {&str_step, "step"},
         {&str_weigh, "weigh"},         {&str_note, "note"},     {&str_body, "body"},
+        {&str_hidden, "hidden"},       {&str_wait, "wait"},     {&str_scale_of, "scale_of"},
+        {&str_process, "_process_message"},
+        {&str_postprocess, "_postprocess_message"},
+        {&str_pyro_sample, "_pyro_sample"},
+        {&str_pyro_post_sample, "_pyro_post_sample"},
     };
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         *names[i].place = PyUnicode_InternFromString(names[i].text);
