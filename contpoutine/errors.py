@@ -123,3 +123,10 @@ class AmbiguousSiteError(ContpoutineError, ValueError):
 
 class BudgetError(ContpoutineError, ValueError):
     """A budget that makes no sense, such as a negative number of executions."""
+
+
+# --- the surroundings -----------------------------------------------------------------------
+
+
+class MissingDependencyError(ContpoutineError, ImportError):
+    """Something optional was asked for that needs a package which is not installed."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from contpoutine.distributions.bernoulli import Bernoulli as Bernoulli
     from contpoutine.distributions.categorical import Categorical as Categorical
+    from contpoutine.distributions.empirical import Empirical as Empirical
     from contpoutine.distributions.normal import Normal as Normal
     from contpoutine.distributions.torch_distribution import Independent as Independent  # type: ignore[assignment]
     from contpoutine.distributions.torch_distribution import Masked as Masked

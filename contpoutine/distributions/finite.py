@@ -127,7 +127,7 @@ class Finite(FiniteDistribution[V]):
                 f"the probabilities given to Finite sum to {total:.12g}, not to 1. If they are "
                 f"weights, write `Finite.from_weights({{...}})`, which normalises them."
             )
-        return _weighted(cls, values, weights, total, "Finite")
+        return _weighted(cls, values, weights, _log(total), "Finite")
 
     @classmethod
     def from_weights(
@@ -140,9 +140,10 @@ class Finite(FiniteDistribution[V]):
         """
         values, numbers = _read_weights(weights, "Finite.from_weights")
         top = max(numbers, default=0.0)
-        if top > 0.0:  # so that the total of huge weights does not overflow
-            numbers = [x / top for x in numbers]
-        return _weighted(cls, values, numbers, math.fsum(numbers), "Finite.from_weights")
+        log_total = -math.inf
+        if top > 0.0:  # divided by the largest, so that the sum of huge weights does not overflow
+            log_total = math.log(top) + math.log(math.fsum([x / top for x in numbers]))
+        return _weighted(cls, values, numbers, log_total, "Finite.from_weights")
 
 
 def _plain_columns(probabilities: dict[Any, Any]) -> Columns | None:
@@ -195,6 +196,10 @@ def _read_weights(
     return values, numbers
 
 
+def _log(x: float) -> float:
+    return math.log(x) if x > 0.0 else -math.inf
+
+
 def _add_up(values: list[Any], weights: list[float]) -> tuple[list[Any], list[float]]:
     """Join values that hold the same, in the order of their first appearance."""
     slots: dict[Hashable, int] = {}
@@ -210,16 +215,15 @@ def _add_up(values: list[Any], weights: list[float]) -> tuple[list[Any], list[fl
 
 
 def _weighted(
-    cls: type[Finite[V]], values: list[Any], weights: list[float], total: float, what: str
+    cls: type[Finite[V]], values: list[Any], weights: list[float], log_total: float, what: str
 ) -> Finite[V]:
-    if not total > 0.0:
+    if log_total == -math.inf:
         found = "every weight is zero" if values else "there is no value at all"
         raise EmptySupportError(
             f"{what} needs at least one value with positive probability, and {found}. A branch "
             f"that cannot happen is written `yield factor(name, -math.inf)`."
         )
-    shift = math.log(total) if total != 1.0 else 0.0
-    kept = [(value, math.log(w) - shift) for value, w in zip(values, weights, strict=True) if w]
+    kept = [(value, math.log(w) - log_total) for value, w in zip(values, weights, strict=True) if w]
     impossible = tuple([value for value, w in zip(values, weights, strict=True) if not w])
     return build(cls, [v for v, _ in kept], [x for _, x in kept], impossible)
 

@@ -16,6 +16,7 @@ import torch.distributions as td
 
 from contpoutine.distributions.bernoulli import Bernoulli
 from contpoutine.distributions.categorical import Categorical
+from contpoutine.distributions.empirical import Empirical
 from contpoutine.distributions.normal import Normal
 from contpoutine.distributions.parameters import as_parameter, check_parameters
 from contpoutine.distributions.torch_distribution import Independent, Masked, TorchDistribution
@@ -26,7 +27,7 @@ __all__ = ["Bernoulli", "Categorical", "Independent", "Masked", "Normal", "named
 _ABSTRACT = (td.Distribution, td.ExponentialFamily)
 _PLAIN = ("constraints", "kl", "transforms")
 _written: dict[str, Any] = {
-    cls.__name__: cls for cls in (Bernoulli, Categorical, Normal, Independent, Masked)
+    cls.__name__: cls for cls in (Bernoulli, Categorical, Empirical, Normal, Independent, Masked)
 }
 
 

@@ -1,0 +1,336 @@
+"""The distribution of one thing: of a site's value, or of what the model returns.
+
+A `Marginal` is a mapping from value to probability. Values are compared by content, so two tensors
+that hold the same are one value. The probabilities of a site that occurs on some executions only
+add up to the probability that it occurs, `presence`: they are the probabilities of "the site
+occurs, and has this value". Where an enumeration stopped early, they are conditional on the
+executions that were finished; the marginal says so, and `bounds` holds whatever the rest may do.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import textwrap
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from contpoutine.distributions.content import content_key, is_array, is_tensor
+from contpoutine.errors import MissingDependencyError
+from contpoutine.infer import showing
+
+if TYPE_CHECKING:
+    from contpoutine.distributions.empirical import Empirical
+
+_SHOWN = 10
+
+
+class Marginal(Mapping[Any, float]):
+    """A mapping from value to probability, most probable value first.
+
+    A value that was never seen has probability 0, and is not `in` the mapping. Where the values are
+    0-dim tensors, the number that a tensor holds finds it: `marginal[1.0]`.
+
+    Attributes:
+        name: the site, or None for the return value.
+        occurrence: which visit of the site it is about, where one execution has several.
+        presence: the probability that the site occurs at all.
+        complete: whether the enumeration finished. If not, every probability here is conditional
+            on the executions that it finished.
+        explored_mass: how much of the prior probability they cover.
+        known: a lower bound on the share of the evidence that was explored: 1 if `complete`, and 0
+            where no bound can be given, because a likelihood above 1 was met.
+
+    >>> weather = Marginal([("sun", 0.75), ("rain", 0.25)], name="weather")
+    >>> weather["sun"], weather["snow"], weather.mode
+    (0.75, 0.0, 'sun')
+    >>> weather
+    Marginal of 'weather'
+      'sun'   0.7500  ████████████████████████
+      'rain'  0.2500  ████████
+    """
+
+    def __init__(
+        self,
+        pairs: Iterable[tuple[Any, float]],
+        *,
+        name: str | None = None,
+        occurrence: int | None = None,
+        presence: float = 1.0,
+        complete: bool = True,
+        explored_mass: float = 1.0,
+        known: float = 1.0,
+    ) -> None:
+        self.name, self.occurrence, self.presence = name, occurrence, presence
+        self.complete, self.explored_mass, self.known = complete, explored_mass, known
+        self._entries = {content_key(value): (value, p) for value, p in pairs}
+        self._in_order: list[tuple[Any, float]] | None = None
+        self._by_number: dict[Any, Hashable] | None = None
+
+    # --- the mapping ----------------------------------------------------------------------------
+
+    def __getitem__(self, value: Any) -> float:
+        key = self._key(value)
+        return 0.0 if key is None else self._entries[key][1]
+
+    def get(self, value: Any, default: Any = None) -> Any:
+        """The probability of `value`, or `default` if it was never seen."""
+        key = self._key(value)
+        return default if key is None else self._entries[key][1]
+
+    def __contains__(self, value: object) -> bool:
+        return self._key(value) is not None
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([value for value, _ in self._ordered()])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        mine = {key: p for key, (_, p) in self._entries.items()}
+        return mine == {content_key(value): p for value, p in other.items()}
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _key(self, value: Any) -> Hashable | None:
+        key = content_key(value)
+        if key in self._entries:
+            return key
+        number = _plain(value)
+        if number is None:
+            return None
+        if self._by_number is None:
+            self._by_number = {}
+            for known, (seen, _) in self._entries.items():
+                plain = _plain(seen)
+                if plain is not None:
+                    self._by_number.setdefault(plain, known)
+        return self._by_number.get(number)
+
+    def _ordered(self) -> list[tuple[Any, float]]:
+        if self._in_order is None:
+            # twelve digits: a tie must not be broken by the last bit of a sum
+            self._in_order = sorted(self._entries.values(), key=lambda e: -float(f"{e[1]:.12e}"))
+        return self._in_order
+
+    # --- what one asks of a distribution --------------------------------------------------------
+
+    def log_prob(self, value: Any) -> float:
+        """The natural logarithm of the probability of `value`; minus infinity if never seen."""
+        p = self[value]
+        return math.log(p) if p > 0.0 else -math.inf
+
+    def bounds(self, value: Any) -> tuple[float, float]:
+        """Lower and upper bound on the exact probability of `value`, seen or not.
+
+        They are equal where the enumeration is complete. Otherwise they hold if no likelihood
+        above 1 is met in what was left out: the unexplored rest weighs at most what its prefixes
+        weigh, so at worst all of it, or nothing of it, is for `value`. Where such a likelihood was
+        met already, the bounds are 0 and 1.
+        """
+        p = self[value]
+        if self.complete:
+            return p, p
+        low = p * self.known
+        return low, min(1.0, low + (1.0 - self.known))
+
+    @property
+    def mode(self) -> Any:
+        """The most probable value; of several, the one that was found first."""
+        return self._ordered()[0][0]
+
+    @property
+    def mean(self) -> Any:
+        """The mean, given that the site occurs: a float for numbers, otherwise a tensor or array.
+
+        Raises:
+            TypeError: the values are no numbers.
+        """
+        return self._average(lambda x: x, "mean")
+
+    @property
+    def variance(self) -> Any:
+        """The variance, given that the site occurs, element by element; see `mean`."""
+        center = self.mean
+        return self._average(lambda x: (x - center) ** 2, "variance")
+
+    def _average(self, f: Any, what: str) -> Any:
+        pairs = []
+        for value, p in self._entries.values():
+            x = _arithmetic(value)
+            if x is None:
+                raise TypeError(
+                    f"{self._title()} has no {what}: the value {showing.value(value)} is no "
+                    f"number. Give numbers to the values with "
+                    f"`posterior.expectation(lambda value: ...)`."
+                )
+            pairs.append((p / self.presence, f(x)))
+        terms = [p * x for p, x in pairs]
+        if all(isinstance(x, float) for x in terms):
+            return math.fsum(terms)
+        return sum(terms[1:], start=terms[0])
+
+    def sample(self, n: int | None = None) -> Any:
+        """One value, or a list of `n`, drawn with Python's `random`, given that the site occurs."""
+        values = [value for value, _ in self._entries.values()]
+        weights = [p for _, p in self._entries.values()]
+        drawn = random.choices(values, weights, k=1 if n is None else n)
+        return drawn[0] if n is None else drawn
+
+    def to_torch(self) -> Empirical:
+        """An `Empirical` distribution over the values as tensors, given that the site occurs.
+
+        Raises:
+            TypeError: the values are no numbers, or tensors of different shapes.
+        """
+        import torch
+
+        from contpoutine.distributions.empirical import Empirical
+
+        pairs = self._ordered()
+        try:
+            samples = torch.stack([torch.as_tensor(value) for value, _ in pairs])
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(
+                f"{self._title()} cannot become tensors: its values are {self._listing()}, and "
+                f"must be numbers, or tensors of one shape."
+            ) from error
+        probs = torch.tensor([p / self.presence for _, p in pairs], dtype=torch.float64)
+        return Empirical(samples, probs.log())
+
+    # --- how it looks ---------------------------------------------------------------------------
+
+    def plot(self, ax: Any = None, *, limit: int = 30) -> Any:
+        """A bar chart of the `limit` most probable values, on `ax` or on axes of its own.
+
+        Numbers are drawn in their order, anything else by probability. Whiskers show the bounds of
+        an incomplete enumeration. Gives the axes.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+        """
+        try:
+            from matplotlib import pyplot
+        except ImportError as error:
+            raise MissingDependencyError(
+                "Marginal.plot() needs matplotlib, which is not installed: "
+                "`pip install matplotlib`. Without it, `print(marginal)` draws bars of text."
+            ) from error
+        pairs = self._ordered()[:limit]
+        if all(_plain(value) is not None for value, _ in pairs):
+            pairs = sorted(pairs, key=lambda pair: _plain(pair[0]))
+        if ax is None:
+            _, ax = pyplot.subplots(figsize=(min(12.0, 2.5 + 0.45 * len(pairs)), 3.2))
+        places = range(len(pairs))
+        heights = [p for _, p in pairs]
+        ax.bar(places, heights, color="#4c72b0", width=0.8)
+        if not self.complete:
+            bounds = [self.bounds(value) for value, _ in pairs]
+            whiskers = (
+                [max(0.0, p - low) for p, (low, _) in zip(heights, bounds, strict=True)],
+                [max(0.0, high - p) for p, (_, high) in zip(heights, bounds, strict=True)],
+            )
+            ax.errorbar(places, heights, yerr=whiskers, fmt="none", ecolor="#333333", capsize=3)
+        labels = [_label(value) for value, _ in pairs]
+        steep = max(map(len, labels), default=0) * len(labels) > 60
+        turn = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if steep else {}
+        ax.set_xticks(places, labels, **turn)
+        left = len(self) - len(pairs)
+        notes = [*self._warnings("whiskers"), *([f"{left} more values"] if left else [])]
+        ax.set_xlabel("\n".join(textwrap.wrap("; ".join(notes), 50)), fontsize=8, color="#555555")
+        ax.set_ylim(bottom=0.0)
+        ax.set_ylabel("probability")
+        ax.set_title(self._about(), fontsize=11)
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
+        ax.figure.tight_layout()
+        return ax
+
+    def __repr__(self) -> str:
+        head = [self._title(), *[f"  {line}" for line in self._warnings()]]
+        rows = self._rows()
+        lines = showing.columns([[what, *shown] for what, *shown in rows])
+        return "\n".join([*head, *[f"  {line}" for line in lines], *self._rest()])
+
+    def _repr_html_(self) -> str:
+        top = max((p for _, p in self._ordered()[:1]), default=1.0) or 1.0
+        rows = [
+            (showing.value(value), self._shown(value, p), p / top)
+            for value, p in self._ordered()[:_SHOWN]
+        ]
+        note = "; ".join([*self._warnings(), *[line.strip() for line in self._rest()]])
+        return showing.html_table(self._title(), rows, note)
+
+    def _title(self) -> str:
+        return f"Marginal of {self._about()}"
+
+    def _about(self) -> str:
+        site = "the return value" if self.name is None else repr(self.name)
+        return site if self.occurrence is None else f"{site}, occurrence {self.occurrence}"
+
+    def _warnings(self, bounds: str = "brackets") -> list[str]:
+        lines = []
+        if not self.complete:
+            lines.append(
+                f"over the explored executions only ({showing.percent(self.explored_mass)} of the "
+                f"prior mass), " + (f"bounds in {bounds}" if self.known > 0.0 else "no bounds")
+            )
+        if self.presence < 1.0 - 1e-12:
+            lines.append(f"the site occurs with probability {showing.number(self.presence)}")
+        return lines
+
+    def _rows(self) -> list[list[str]]:
+        pairs = self._ordered()[:_SHOWN]
+        top = max((p for _, p in pairs), default=1.0) or 1.0
+        return [[showing.value(v), self._shown(v, p), showing.bar(p / top)] for v, p in pairs]
+
+    def _shown(self, value: Any, p: float) -> str:
+        if self.complete or self.known == 0.0:
+            return showing.number(p)
+        low, high = self.bounds(value)
+        return f"{showing.number(p)} [{showing.number(low)}, {showing.number(high)}]"
+
+    def _rest(self) -> list[str]:
+        left = self._ordered()[_SHOWN:]
+        if not left:
+            return []
+        mass = math.fsum([p for _, p in left])
+        return [f"  and {len(left)} more values, {showing.number(mass)} together"]
+
+    def _listing(self) -> str:
+        shown = [showing.value(value) for value, _ in self._ordered()[:4]]
+        return ", ".join(shown) + (", ..." if len(self) > 4 else "")
+
+
+def _plain(value: Any) -> Any:
+    """The number that a number or a 0-dim tensor or array is; None for anything else."""
+    if isinstance(value, int | float):
+        return value
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        item = value.item()
+        return item if isinstance(item, int | float) else None
+    return None
+
+
+def _arithmetic(value: Any) -> Any:
+    """A value in a form that can be averaged: a float, a float64 tensor or an array."""
+    number = _plain(value)
+    if number is not None:
+        return float(number)
+    if is_tensor(value):
+        return value.detach().double()
+    if is_array(value) and value.dtype.kind in "biufc":
+        return value.astype("float64" if value.dtype.kind != "c" else value.dtype)
+    return None
+
+
+def _label(value: Any) -> str:
+    number = _plain(value)
+    if number is not None:
+        return str(number) if isinstance(number, bool) else f"{number:g}"
+    if isinstance(value, str):
+        return value
+    return showing.value(value.tolist() if is_tensor(value) or is_array(value) else value)
