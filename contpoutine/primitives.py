@@ -24,7 +24,7 @@ def observe(name: str, fn: Any, value: Any) -> Any:
     """
     msg = build_sample(name, fn)
     msg["value"], msg["is_observed"] = value, True
-    return msg
+    return msg.born_in_caller()
 
 
 def factor(name: str, log_factor: Any) -> Any:
@@ -40,7 +40,7 @@ def factor(name: str, log_factor: Any) -> Any:
     """
     msg = build_sample(name, Unit(log_factor))
     msg["value"], msg["is_observed"] = (), True
-    return msg
+    return msg.born_in_caller()
 
 
 def deterministic(name: str, value: Any) -> Any:
@@ -56,4 +56,4 @@ def deterministic(name: str, value: Any) -> Any:
     """
     msg = build_sample(name, Delta(value), infer={"_deterministic": True})
     msg["value"], msg["is_observed"] = value, True
-    return msg
+    return msg.born_in_caller()

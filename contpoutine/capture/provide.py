@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from contpoutine.capture import ownership
+from contpoutine.capture import ownership, randomness
 from contpoutine.core import native as extension
 from contpoutine.core.capture import Frames, NoProvider, Segment, provide
 
@@ -32,10 +31,10 @@ class NativeProvider:
         return self._outside(roots, parent)
 
     def randomness(self) -> Any:
-        return randomness()
+        return randomness.snapshot()
 
     def restore_randomness(self, state: Any) -> None:
-        restore_randomness(state)
+        randomness.restore(state)
 
 
 class ReplayProvider(NoProvider):
@@ -47,30 +46,10 @@ class ReplayProvider(NoProvider):
         raise CaptureError(extension.reason)
 
     def randomness(self) -> Any:
-        return randomness()
+        return randomness.snapshot()
 
     def restore_randomness(self, state: Any) -> None:
-        restore_randomness(state)
-
-
-def randomness() -> tuple[Any, Any, Any]:
-    """The states of the global generators of Python, and of NumPy and torch where loaded."""
-    numpy, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
-    return (
-        random.getstate(),
-        numpy.get_state() if numpy is not None else None,
-        torch.get_rng_state() if torch is not None and hasattr(torch, "get_rng_state") else None,
-    )
-
-
-def restore_randomness(state: tuple[Any, Any, Any]) -> None:
-    """Put the global generators back to `state`."""
-    python, numpy_state, torch_state = state
-    random.setstate(python)
-    if numpy_state is not None:
-        sys.modules["numpy.random"].set_state(numpy_state)
-    if torch_state is not None:
-        sys.modules["torch"].set_rng_state(torch_state)
+        randomness.restore(state)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class Origin:
     """How a handled computation began: what replay starts from, and what is outside of it."""
 
     fork_opaque = True  # looking for tensors stops here: nothing of the model's is inside
-    __slots__ = ("args", "kwargs", "model", "outside", "randomness")
+    __slots__ = ("args", "hidden", "kwargs", "model", "outside", "randomness")
 
     def __init__(
         self,
@@ -36,6 +36,8 @@ class Origin:
         parent: Any = None,
     ) -> None:
         self.model, self.args, self.kwargs = model, args, kwargs
+        # The sites that took their default inside, because a handler hid them from further out.
+        self.hidden: set[tuple[str, Any]] = set()
         # What a handler further out has made for itself is outside too: only the handlers on the
         # captured part of the stack belong to the computation.
         installed = [vars(entry) for entry in AMBIENT.get() if isinstance(entry, Messenger)]
@@ -49,7 +51,7 @@ class Origin:
         fresh = Origin.__new__(Origin)
         fresh.model, fresh.args, fresh.kwargs = model, args, kwargs
         fresh.outside = provider().outside((model, args, kwargs), self.outside)
-        fresh.randomness = self.randomness
+        fresh.randomness, fresh.hidden = self.randomness, self.hidden
         return fresh
 
 

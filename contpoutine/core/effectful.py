@@ -45,7 +45,7 @@ def effectful(fn: Callable[..., Any] | None = None, type: str | None = None) -> 
             value=obs,
             is_observed=obs is not None,
             infer=dict(infer or {}),
-        )
+        ).born_in_caller()
 
     return request
 
@@ -70,7 +70,7 @@ def operation(type: str) -> Callable[..., Any]:
         raise ValueError(f"the type of an operation is an identifier, not {type!r}")
 
     def request(*args: Any, name: str | None = None, **kwargs: Any) -> Any:
-        return Message(type=type, name=name, args=args, kwargs=kwargs)
+        return Message(type=type, name=name, args=args, kwargs=kwargs).born_in_caller()
 
     request.__name__ = request.__qualname__ = type
     request.__doc__ = f"Request the effect {type!r}."

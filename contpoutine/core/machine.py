@@ -321,7 +321,12 @@ class Computation:
         """No handler further out will see the message: it has a value, or its default applies."""
         value = msg["value"]
         if not is_decided(msg):
-            value = default_value(msg) if self.feed is None else self.next_answer(msg).value
+            if self.feed is not None:
+                value = self.next_answer(msg).value
+            else:
+                value = default_value(msg)
+                if self.driven and self.origin is not None:
+                    self.origin.hidden.add((msg["type"], msg["name"]))
             self._record(msg, value, None, True)
         return self._down(msg, value, depth)
 

@@ -147,6 +147,12 @@ class PureMessage:
         code, line = self._birth
         return f"{code.co_filename}:{line}, in {code.co_qualname}"
 
+    def born_in_caller(self) -> PureMessage:
+        """Take the caller of the running function as the place where the request was written."""
+        frame = sys._getframe(2)
+        self._birth = (frame.f_code, frame.f_lineno)
+        return self
+
     def perform(self) -> None:
         """Mark the request as taken by a machine."""
         self._performed = True

@@ -169,6 +169,25 @@ class Driver:
         """Remember why a choice was not cloned."""
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
 
+    def notes(self) -> list[str]:
+        """What the reader of the result has to know: replays, and sites drawn at random."""
+        lines = [
+            f"site {name!r} was hidden from the enumeration by a handler that stops it (such as "
+            f"block) and drawn at random: the result is not exact"
+            for type_, name in sorted(self.origin.hidden, key=repr)
+            if type_ == "sample"
+        ]
+        if self.capture != "replay":
+            reasons = sorted(self.reasons.items(), key=lambda item: -item[1])
+            lines += [f"{count} choices resumed by replay: {why}" for why, count in reasons[:3]]
+            if len(reasons) > 3:
+                lines.append(f"... and {len(reasons) - 3} more reasons for replay")
+        return lines
+
+    def blame(self, msg: Any, error: BaseException) -> None:
+        """Say in an error about a site where the site is."""
+        error.add_note(f"site {msg['name']!r} was performed at {msg.where}")
+
     # --- one step -------------------------------------------------------------------------------
 
     def step(self, state: Computation | Batch, value: Any) -> Leaf | Pruned | Choice:
@@ -209,7 +228,11 @@ class Driver:
                 value = msg["value"]
                 if msg["is_observed"] and type(msg["fn"]) is Delta:
                     named.append((msg["name"], value))
-                weight += self.weigh(msg)
+                try:
+                    weight += self.weigh(msg)
+                except Exception as error:
+                    self.blame(msg, error)
+                    raise
                 if weight == -math.inf:
                     provider().discard(computation.frames)
                     return Pruned()
@@ -224,9 +247,11 @@ class Driver:
     def _choose(
         self, computation: Computation, msg: Any, named: list[tuple[str, Any]], weight: float
     ) -> Choice:
-        return self._offer(
-            computation, msg, choices(msg["fn"], msg["name"]), named, weight
-        )
+        try:
+            return self._offer(computation, msg, choices(msg["fn"], msg["name"]), named, weight)
+        except Exception as error:
+            self.blame(msg, error)
+            raise
 
     def _offer(
         self,

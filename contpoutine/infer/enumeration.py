@@ -16,6 +16,7 @@ from contpoutine.infer.driver import Driver
 from contpoutine.infer.explorer import Explorer, Order
 from contpoutine.infer.posterior import Posterior
 
+_SHOWN_CHOICES = 12
 _PROGRESS_STEP = 0.1  # seconds between two updates of the progress bar
 
 
@@ -126,8 +127,11 @@ def _explore(
             frontier_log_weights=weights,
             likelihood_bounded=driver.bounded,
             branches=explorer.branches,
-            notes=_notes(driver),
+            notes=driver.notes(),
         )
+    except Exception as error:
+        _add_path(error, explorer.path())
+        raise
     finally:
         explorer.close()
 
@@ -142,12 +146,12 @@ def make_explorer(driver: Driver, order: Order) -> Any:
     return Explorer(driver, order)
 
 
-def _notes(driver: Driver) -> list[str]:
-    if driver.capture == "replay" or not driver.reasons:
-        return []
-    reasons = sorted(driver.reasons.items(), key=lambda item: -item[1])
-    shown = [f"{count} choice(s) resumed by replay: {reason}" for reason, count in reasons[:3]]
-    return shown + ([f"and {len(reasons) - 3} more reasons"] if len(reasons) > 3 else [])
+def _add_path(error: BaseException, path: list[tuple[str, Any]]) -> None:
+    """Say in an error that left the model on which execution it happened."""
+    if path:
+        shown = [f"{name}={value!r}" for name, value in path[-_SHOWN_CHOICES:]]
+        more = ["..."] if len(path) > _SHOWN_CHOICES else []
+        error.add_note(f"this happened on the execution with {', '.join(more + shown)}")
 
 
 def _with_progress_bar(explorer: Any, budget: int, deadline: float) -> bool:

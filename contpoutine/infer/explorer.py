@@ -72,6 +72,7 @@ class Explorer:
         self._frontier: Any = deque() if order == "breadth_first" else []
         self._points = 0
         self._begun = False
+        self._at = 0  # where the resumption that is running came from
 
     @property
     def executions(self) -> int:
@@ -112,6 +113,7 @@ class Explorer:
         log_prob = point.log_probs[pick] * point.scale
         state = self.driver.branch(point.state, last)
         node = self._node(point.node, point.visit, pick)
+        self._at = node
         self.branches += 1
         event = self.driver.step(state, point.values[pick])
         self._arrive(event, node, point.log_weight + log_prob, point.log_prior + log_prob)
@@ -165,6 +167,10 @@ class Explorer:
             leaf_log_weights=self.leaf_log_weights,
             leaf_values=self.leaf_values,
         )
+
+    def path(self) -> list[tuple[str, Any]]:
+        """The choices that led to where the last run stopped."""
+        return self.tree().path(self._at)
 
     def frontier(self) -> tuple[list[float], list[float]]:
         """Log-prior and log-weight of each resumption that is still to be done."""

@@ -137,6 +137,17 @@ compat_current_frame(void)
     return frame;
 }
 
+/* The frame of Python code that called this one, or NULL. */
+static inline Frame *
+compat_caller(Frame *frame)
+{
+    frame = frame->previous;
+    while (frame != NULL && _PyFrame_IsIncomplete(frame)) {
+        frame = frame->previous;
+    }
+    return frame;
+}
+
 /* Where a frame stands, as a byte offset that PyCode_Addr2Line understands. */
 static inline int
 compat_frame_lasti(Frame *frame)

@@ -128,7 +128,7 @@ static PyObject *leaf_type, *pruned_type, *shared_iterator_error;
 static PyObject *monotonic, *empty;
 static PyObject *str_value, *str_weight, *str_named, *str_state, *str_name, *str_values,
     *str_log_probs, *str_scale, *str_adopt, *str_replay, *str_branch, *str_step, *str_weigh,
-    *str_note, *str_body, *str_hidden, *str_wait, *str_scale_of, *str_process, *str_postprocess,
+    *str_note, *str_body, *str_blame, *str_hidden, *str_wait, *str_scale_of, *str_process, *str_postprocess,
     *str_pyro_sample, *str_pyro_post_sample;
 
 static void
@@ -832,6 +832,22 @@ suspend(Explorer *self, Run *run, PyObject *segment, Message *msg, int node, dou
     return 0;
 }
 
+/* Let the driver say in the current exception which site it is about. */
+static void
+blame(Explorer *self, Message *msg)
+{
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    PyObject *done =
+        PyObject_CallMethodObjArgs(self->driver, str_blame, (PyObject *)msg, error, NULL);
+    if (done == NULL) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(done);
+    PyErr_Restore(type, error, traceback);
+}
+
 /* What one turn of an execution comes to. */
 enum { FAILED = -1, SETTLED = 0, SEND = 1 };
 
@@ -856,10 +872,15 @@ perform(Explorer *self, Run *run, PyObject *segment, Message *msg, PyObject **va
         return rc;
     }
     int decided = is_decided(msg);
-    if (decided <= 0) {
-        return decided < 0
-                   ? FAILED
-                   : suspend(self, run, segment, msg, *node, *log_weight, log_prior);
+    if (decided < 0) {
+        return FAILED;
+    }
+    if (!decided) {
+        int rc = suspend(self, run, segment, msg, *node, *log_weight, log_prior);
+        if (rc < 0 && run->n > 0) { /* the site itself was refused */
+            blame(self, msg);
+        }
+        return rc;
     }
     if (msg->field[F_VALUE] == NULL) {
         msg->field[F_VALUE] = Py_NewRef(Py_None);
@@ -873,6 +894,7 @@ perform(Explorer *self, Run *run, PyObject *segment, Message *msg, PyObject **va
     else {
         double weight;
         if (weigh(self, msg, &weight) < 0) {
+            blame(self, msg);
             return FAILED;
         }
         *log_weight += weight;
@@ -1506,6 +1528,7 @@ explorer_ready(PyObject *module)
         {&str_log_probs, "log_probs"}, {&str_scale, "scale"},   {&str_adopt, "adopt"},
         {&str_replay, "replay"},       {&str_branch, "branch"}, {&str_step, "step"},
         {&str_weigh, "weigh"},         {&str_note, "note"},     {&str_body, "body"},
+        {&str_blame, "blame"},
         {&str_hidden, "hidden"},       {&str_wait, "wait"},     {&str_scale_of, "scale_of"},
         {&str_process, "_process_message"},
         {&str_postprocess, "_postprocess_message"},

@@ -649,6 +649,20 @@ message_perform(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+/* For functions of the library that build requests: the place is where they were called. */
+static PyObject *
+message_born_in_caller(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    Frame *frame = compat_current_frame();
+    frame = frame == NULL ? NULL : compat_caller(frame);
+    if (frame != NULL) {
+        Message *msg = (Message *)self;
+        Py_XSETREF(msg->birth_code, (PyCodeObject *)Py_NewRef(compat_frame_code(frame)));
+        msg->birth_lasti = compat_frame_lasti(frame);
+    }
+    return Py_NewRef(self);
+}
+
 static PyObject *
 message_where(PyObject *self, void *Py_UNUSED(closure))
 {
@@ -889,6 +903,8 @@ static PyMethodDef message_methods[] = {
     {"copy", message_copy_method, METH_NOARGS,
      "A message with the same fields; `infer` is copied too."},
     {"perform", message_perform, METH_NOARGS, "Mark the request as taken by a machine."},
+    {"born_in_caller", message_born_in_caller, METH_NOARGS,
+     "Take the caller of the running function as the place where the request was written."},
     {"__torch_function__", message_torch_function, METH_VARARGS | METH_CLASS,
      "Refuse torch's functions."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Message[T]"},

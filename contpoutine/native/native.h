@@ -4,6 +4,7 @@
    outside.c   which objects a computation did not make
    clone.c     a second copy of a suspended computation
    explorer.c  the inner loop of enumeration
+   randomness.c  the state of Python's generator, as bytes
    module.c    the names that Python sees */
 
 #ifndef CONTPOUTINE_NATIVE_H
@@ -88,5 +89,9 @@ extern int watching; /* a watched type has been met in this process */
 /* --- enumeration (explorer.c) ------------------------------------------------------------- */
 
 int explorer_ready(PyObject *module);
+
+/* --- random numbers (randomness.c) -------------------------------------------------------- */
+
+int randomness_ready(PyObject *module);
 
 #endif
