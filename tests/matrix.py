@@ -104,7 +104,16 @@ def check(version: str, interpreter: Path, strict: bool, arguments: list[str]) -
     print(f"Python {version} at {interpreter}: {(native.stdout or native.stderr).strip()}")
     if strict and native.stdout.strip() != "native":
         return False
-    tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *FOLDERS, *arguments]
+    tests: list[str | Path] = [
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        *FOLDERS,
+        *arguments,
+    ]
     return subprocess.run(tests, cwd=ROOT, check=False).returncode == 0
 
 
