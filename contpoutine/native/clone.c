@@ -1048,7 +1048,7 @@ discard_frame(PyObject *frame)
 
 typedef struct {
     Fork seen;       /* used as a set and as a queue: what was met, in the order of meeting */
-    PyObject *found; /* list: tensor, version, tensor, version, ... */
+    PyObject *found; /* list: tensor, version, tensor, version, ...; NULL while there is none */
 } Scan;
 
 static int
@@ -1065,6 +1065,9 @@ scan_visit(PyObject *o, void *arg)
 static int
 scan_watched(Scan *s, PyObject *tensor)
 {
+    if (s->found == NULL && (s->found = PyList_New(0)) == NULL) {
+        return -1;
+    }
     PyObject *version = PyObject_GetAttr(tensor, str_version);
     if (version == NULL) {
         PyErr_Clear(); /* an inference tensor has no counter, and cannot be watched */
@@ -1112,10 +1115,8 @@ scan(Scan *s, PyObject *o)
 PyObject *
 watch_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *outside)
 {
-    Scan s = {.found = PyList_New(0)};
-    if (s.found == NULL) {
-        return NULL;
-    }
+    Scan s;
+    s.found = NULL;
     fork_begin(&s.seen, outside);
     int rc = 0;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(ambient) && rc == 0; i++) {
@@ -1128,9 +1129,9 @@ watch_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *
         rc = scan(&s, s.seen.pairs[i].from);
     }
     fork_end(&s.seen);
-    if (rc != 0 || PyList_GET_SIZE(s.found) == 0) {
+    if (rc != 0) {
         Py_CLEAR(s.found);
-        if (rc != 0 && !PyErr_Occurred()) {
+        if (!PyErr_Occurred()) {
             PyErr_NoMemory();
         }
     }
