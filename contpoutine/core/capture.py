@@ -67,10 +67,12 @@ class NoProvider:
         return None
 
     def watch(self, frames: Frames, segment: Segment, outside: Any) -> Any:
-        return None
+        # Frames are never shared here, but two branches can enter the same handler.
+        entered = [(entry, entry._version) for entry in segment if hasattr(entry, "_version")]
+        return entered or None
 
     def watch_holds(self, watch: Any) -> bool:
-        return True
+        return all(entry._version == version for entry, version in watch)
 
     def randomness(self) -> Any:
         return None

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from contpoutine.core.handler import Mark
 
 
+CHANGED = "another branch changed a tensor in place, or entered a handler, that it shares with it"
+
+
 class Origin:
     """How a handled computation began: what replay starts from, and what is outside of it."""
 
@@ -136,14 +139,12 @@ class Continuation:
         activation: Activation = frames[0]
         self._snapshot: Snapshot | None = Snapshot(frames, segment)
         self._moved = False
-        self._watch: Any = None
         self.origin, self.mark, self.log = activation.origin, activation.mark, activation.log
         self.msg, self.depth, self.clause = msg, depth, clause
         self.plain_run = plain_run
         self.strategy = STRATEGY.get()
         self.why_replayed: str | None = None
-        if self.strategy != "replay":
-            self._watch = provider().watch(frames, segment, self.origin.outside)
+        self._watch = provider().watch(frames, segment, self.origin.outside)
 
     def __call__(self, value: Any = None) -> Any:
         """Resume with `value` as the answer to the effect."""
@@ -177,7 +178,7 @@ class Continuation:
         if snapshot is None or self._moved:
             return None
         if self._watch is not None and not provider().watch_holds(self._watch):
-            self.why_replayed = "a tensor that it holds was changed in place by another branch"
+            self.why_replayed = CHANGED
             self._snapshot = None
             return None
         if last:
@@ -185,7 +186,10 @@ class Continuation:
             return snapshot
         if self.strategy != "replay":
             try:
-                return snapshot.fork(self.origin.outside)
+                # What has been running goes on; the copy is kept. So a handler or an object that
+                # somebody outside holds on to is the one that the first resumption uses.
+                self._snapshot = snapshot.fork(self.origin.outside)
+                return snapshot
             except CaptureError as error:
                 if self.strategy == "clone":
                     raise

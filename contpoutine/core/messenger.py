@@ -59,7 +59,16 @@ class Messenger(metaclass=_MessengerType):
     fork_shared: ClassVar[bool] = False
     """Set to True in a class whose instances keep no state: forks then share them."""
 
+    fork_constant: ClassVar[bool] = False
+    """Set to True in a class whose instances do not change after construction: forks then share
+    those that hold nothing of the computation's own. A subclass has to say it again."""
+
+    _version = 0
+    """How often the handler was entered. A branch that is suspended inside a handler which another
+    branch has entered meanwhile cannot go on from there, and is replayed."""
+
     def __enter__(self) -> Self:
+        self._version += 1
         AMBIENT.set((*AMBIENT.get(), self))
         return self
 
@@ -118,8 +127,18 @@ class Messenger(metaclass=_MessengerType):
         if method is not None:
             method(msg)
 
+    def _reset(self) -> None:
+        """Forget the execution so far: it was given up, and another one begins.
+
+        `poutine.queue` says so to the handlers around it; a handler that accumulates overrides it.
+        """
+
     def __fork__(self, memo: Callable[[Any], Any]) -> Self:
         """The handler as another branch will see it: a copy of what it made for itself."""
+        if type(self).__dict__.get("fork_constant"):
+            held = self.__dict__.items()
+            if all(memo(value) is value for name, value in held if name != "_given"):
+                return self
         fresh = type(self).__new__(type(self))
         memo.record(self, fresh)  # type: ignore[attr-defined]
         for name, value in self.__dict__.items():

@@ -22,7 +22,7 @@ from contpoutine.core.machine import (
     is_decided,
     rerun,
 )
-from contpoutine.core.continuation import Origin
+from contpoutine.core.continuation import CHANGED, Origin
 from contpoutine.core.model import describe, start
 from contpoutine.core.record import Answer
 from contpoutine.distributions import Delta
@@ -143,10 +143,10 @@ class Driver:
             return self._rerun(place)
         if place.watch is not None and not provider().watch_holds(place.watch):
             place.computation = None
-            return self._rerun(place, "a tensor was changed in place by another branch")
+            return self._rerun(place, CHANGED)
         if not last and self.capture != "replay":
             try:
-                fresh = computation.fork()
+                place.computation = computation.fork()  # the copy is kept, the original goes on
             except SharedIteratorError:
                 raise
             except CaptureError as error:
@@ -155,7 +155,7 @@ class Driver:
                 self.note(str(error))
             else:
                 self.clones += 1
-                return fresh
+                return computation
         place.computation = None
         return computation
 
@@ -262,10 +262,7 @@ class Driver:
         weight: float,
     ) -> Choice:
         scale = self.scale_of(msg)
-        watch = None
-        if self.capture != "replay":
-            outside = self.origin.outside
-            watch = provider().watch(computation.frames, computation.segment, outside)
+        watch = provider().watch(computation.frames, computation.segment, self.origin.outside)
         place = Place(computation, watch)
         if isinstance(offered, ElementChoices):
             return Batch(place, offered, (), scale).choice(weight, named)

@@ -7,6 +7,7 @@ from array import array
 from typing import Any, get_args
 
 from contpoutine.core.ambient import AMBIENT
+from contpoutine.core.continuation import CHANGED
 from contpoutine.core.handler import Mark
 from contpoutine.core.messenger import Messenger
 from contpoutine.core.native import native
@@ -29,6 +30,7 @@ if native is not None:
         Leaf,
         Pruned,
         SharedIteratorError,
+        CHANGED,
     )
 
 

@@ -30,6 +30,10 @@ typedef struct {
 
 #define INLINE_PAIRS 24
 
+/* How deep a structure may be: a bound of our own, because Python's recursion limit may be raised
+   without raising the C stack with it. */
+#define MAX_DEPTH 3000
+
 typedef struct {
     PyObject *outside;
     PyObject *proxy; /* the memo as Python sees it, or NULL */
@@ -38,6 +42,7 @@ typedef struct {
     int *index; /* open addressing over `pairs` once there are many */
     size_t mask;
     int located; /* the CaptureError in flight already names a frame */
+    int depth;   /* of `copy` within itself */
     Pair inline_pairs[INLINE_PAIRS];
 } Fork;
 
@@ -134,9 +139,12 @@ fork_begin(Fork *fork, PyObject *outside)
     fork->index = NULL;
     fork->mask = 0;
     fork->located = 0;
+    fork->depth = 0;
 }
 
 static void proxy_close(PyObject *proxy);
+
+static void silence_copies(Fork *fork);
 
 static void
 fork_end(Fork *fork)
@@ -217,12 +225,25 @@ copy_list(Fork *fork, PyObject *o)
     return fresh;
 }
 
+/* Note that `o` is shared after all, so that what leads to it twice looks into it once. */
+static PyObject *
+shared(Fork *fork, PyObject *o)
+{
+    return remember(fork, o, o) < 0 ? NULL : Py_NewRef(o);
+}
+
 /* A tuple or frozenset is shared unless something in it was copied. */
 static PyObject *
 copy_tuple(Fork *fork, PyObject *o)
 {
     Py_ssize_t n = PyTuple_GET_SIZE(o);
     Py_ssize_t i = 0;
+    if (n > 16) { /* a long one that was handed in is not looked through at each fork */
+        int outside = outside_has(fork->outside, o);
+        if (outside != 0) {
+            return outside < 0 ? NULL : Py_NewRef(o);
+        }
+    }
     while (i < n && is_atomic(PyTuple_GET_ITEM(o, i))) {
         i++;
     }
@@ -247,7 +268,7 @@ copy_tuple(Fork *fork, PyObject *o)
     PyObject *met = recall(fork, o); /* copied on the way, by a cycle through itself */
     if (met != NULL || !changed) {
         Py_DECREF(fresh);
-        return Py_NewRef(met != NULL ? met : o);
+        return met != NULL ? Py_NewRef(met) : shared(fork, o);
     }
     if (remember(fork, o, fresh) < 0) {
         Py_DECREF(fresh);
@@ -353,7 +374,7 @@ copy_frozenset(Fork *fork, PyObject *o)
             }
         }
     }
-    return Py_NewRef(o);
+    return shared(fork, o);
 }
 
 static PyObject *
@@ -428,7 +449,7 @@ copy_function(Fork *fork, PyObject *o)
     }
     PyObject *met = recall(fork, o);
     if (met != NULL || !changed) {
-        result = Py_NewRef(met != NULL ? met : o);
+        result = met != NULL ? Py_NewRef(met) : shared(fork, o);
         goto done;
     }
     PyObject *fresh = PyFunction_NewWithQualName(f->func_code, f->func_globals, f->func_qualname);
@@ -467,6 +488,9 @@ copy_bound_method(Fork *fork, PyObject *o)
     if (f != NULL) {
         result = s == self && f == function ? Py_NewRef(o) : PyMethod_New(f, s);
     }
+    if (result != NULL && remember(fork, o, result) < 0) {
+        Py_CLEAR(result);
+    }
     Py_XDECREF(s);
     Py_XDECREF(f);
     return result;
@@ -488,7 +512,83 @@ copy_builtin_method(Fork *fork, PyObject *o)
     PyCFunctionObject *c = (PyCFunctionObject *)o;
     PyObject *result = PyCMethod_New(c->m_ml, s, c->m_module, PyCFunction_GET_CLASS(o));
     Py_DECREF(s);
+    if (result != NULL && remember(fork, o, result) < 0) {
+        Py_CLEAR(result);
+    }
     return result;
+}
+
+/* --- structs of known shape ------------------------------------------------------------------ */
+
+/* Iterators and exceptions are C structs made of numbers and object references. A copy is the same
+   words with each reference re-pointed; the type's own tp_traverse says which words those are. So
+   `enumerate` gets an inner iterator of its own, and no struct is typed again here. */
+
+#define MAX_REFERENTS 16
+#define MAX_WORDS 32
+
+typedef struct {
+    PyObject *seen[MAX_REFERENTS];
+    PyTypeObject *type; /* visited first by instances of heap types: no word of the struct */
+    int n;
+} Referents;
+
+static int
+collect_referent(PyObject *o, void *arg)
+{
+    Referents *r = arg;
+    if (o == (PyObject *)r->type) {
+        r->type = NULL;
+        return 0;
+    }
+    if (r->n == MAX_REFERENTS) {
+        return -1;
+    }
+    r->seen[r->n++] = o;
+    return 0;
+}
+
+static int
+referents_of(PyObject *o, Referents *r)
+{
+    PyTypeObject *type = Py_TYPE(o);
+    r->n = 0;
+    r->type = type->tp_flags & Py_TPFLAGS_HEAPTYPE ? type : NULL;
+    return PyObject_IS_GC(o) ? type->tp_traverse(o, collect_referent, r) : 0;
+}
+
+/* Copies of the fields that a built-in exception or `__slots__` add, or -1. */
+static int
+copy_exception_fields(Fork *fork, PyObject *o, PyObject *fresh)
+{
+    PyTypeObject *type = Py_TYPE(o);
+    size_t start = (size_t)((PyTypeObject *)PyExc_BaseException)->tp_basicsize;
+    if ((size_t)type->tp_basicsize == start) {
+        return 0;
+    }
+    Referents r;
+    if (type->tp_itemsize != 0 || type->tp_dictoffset > (Py_ssize_t)start ||
+        referents_of(o, &r) != 0) {
+        refuse(o, "holds more than the clone expects");
+        return -1;
+    }
+    for (size_t at = start; at < (size_t)type->tp_basicsize; at += sizeof(PyObject *)) {
+        if ((Py_ssize_t)at == type->tp_weaklistoffset) {
+            continue;
+        }
+        PyObject **from = (PyObject **)((char *)o + at), **to = (PyObject **)((char *)fresh + at);
+        int i = 0;
+        while (i < r.n && r.seen[i] != *from) {
+            i++;
+        }
+        if (i == r.n) {
+            *to = *from; /* a number, or NULL */
+        }
+        else if ((*to = copy(fork, *from)) == NULL) {
+            return -1;
+        }
+    }
+    return 0;
 }
 
 /* An exception kept in a local or being handled. Its traceback is shared: raising adds a new
@@ -498,25 +598,21 @@ copy_exception(Fork *fork, PyObject *o)
 {
     PyTypeObject *type = Py_TYPE(o);
     PyTypeObject *base = (PyTypeObject *)PyExc_BaseException;
-    if (type->tp_basicsize > base->tp_basicsize + (Py_ssize_t)sizeof(PyObject *) ||
-        (type->tp_basicsize > base->tp_basicsize && type->tp_weaklistoffset == 0)) {
-        return refuse(o, "is an exception with fields of its own");
-    }
     PyBaseExceptionObject *e = (PyBaseExceptionObject *)o;
-    PyObject *args = copy(fork, e->args);
-    if (args == NULL) {
+    PyObject *made = copy(fork, (PyObject *)type);
+    if (made == NULL) {
         return NULL;
     }
-    PyObject *fresh = base->tp_new(type, args, NULL);
-    Py_DECREF(args);
+    Py_DECREF(made);
+    PyObject *fresh = base->tp_new(type, e->args, NULL);
     if (fresh == NULL || remember(fork, o, fresh) < 0) {
         Py_XDECREF(fresh);
         return NULL;
     }
     PyBaseExceptionObject *g = (PyBaseExceptionObject *)fresh;
-    PyObject *from[4] = {e->dict, e->notes, e->context, e->cause};
-    PyObject **to[4] = {&g->dict, &g->notes, &g->context, &g->cause};
-    for (int i = 0; i < 4; i++) {
+    PyObject *from[5] = {e->args, e->dict, e->notes, e->context, e->cause};
+    PyObject **to[5] = {&g->args, &g->dict, &g->notes, &g->context, &g->cause};
+    for (int i = 0; i < 5; i++) {
         if (from[i] != NULL) {
             PyObject *c = copy(fork, from[i]);
             if (c == NULL) {
@@ -528,42 +624,20 @@ copy_exception(Fork *fork, PyObject *o)
     }
     g->traceback = Py_XNewRef(e->traceback);
     g->suppress_context = e->suppress_context;
+    if (copy_exception_fields(fork, o, fresh) < 0) {
+        Py_DECREF(fresh);
+        return NULL;
+    }
     return fresh;
 }
 
 /* --- iterators ----------------------------------------------------------------------------- */
 
-/* The iterator types below are C structs made of numbers and object references only. A copy is
-   the same bytes with each reference re-pointed; the type's own tp_traverse says which words those
-   are. So `enumerate` gets an inner iterator of its own, and no struct is typed again here. */
-
-#define MAX_REFERENTS 8
-#define MAX_WORDS 24
-
-typedef struct {
-    PyObject *seen[MAX_REFERENTS];
-    int n;
-} Referents;
-
-static int
-collect_referent(PyObject *o, void *arg)
-{
-    Referents *r = arg;
-    if (PyType_Check(o)) {
-        return 0; /* heap types are visited too */
-    }
-    if (r->n == MAX_REFERENTS) {
-        return -1;
-    }
-    r->seen[r->n++] = o;
-    return 0;
-}
-
 /* Does position `i` of a table mean the same in both? Then an iterator's position carries over. */
 static int
 same_layout(PyObject *from, PyObject *to)
 {
-    if (PyDict_CheckExact(from)) {
+    if (PyDict_Check(from)) {
         PyDictObject *a = (PyDictObject *)from, *b = (PyDictObject *)to;
         return a->ma_values == NULL && b->ma_values == NULL &&
                a->ma_keys->dk_nentries == b->ma_keys->dk_nentries;
@@ -576,9 +650,8 @@ copy_iterator(Fork *fork, PyObject *o)
 {
     PyTypeObject *type = Py_TYPE(o);
     int words = (int)((size_t)type->tp_basicsize - sizeof(PyObject)) / (int)sizeof(PyObject *);
-    Referents old = {.n = 0};
-    if (words > MAX_WORDS || type->tp_itemsize != 0 ||
-        (PyObject_IS_GC(o) && type->tp_traverse(o, collect_referent, &old) != 0)) {
+    Referents old;
+    if (words > MAX_WORDS || type->tp_itemsize != 0 || referents_of(o, &old) != 0) {
         return refuse(o, "holds more than the clone expects");
     }
     /* Which word of the struct holds which referent? */
@@ -768,7 +841,11 @@ copy_by_rule(Fork *fork, PyObject *o)
         return NULL;
     }
     PyObject *fresh = PyObject_CallFunctionObjArgs(rule, o, proxy, NULL);
-    if (fresh != NULL && fresh != o && recall(fork, o) == NULL && remember(fork, o, fresh) < 0) {
+    PyObject *met = fresh == NULL ? NULL : recall(fork, o); /* by a cycle through itself */
+    if (met != NULL) {
+        Py_SETREF(fresh, Py_NewRef(met));
+    }
+    else if (fresh != NULL && remember(fork, o, fresh) < 0) {
         Py_CLEAR(fresh);
     }
     return fresh;
@@ -858,15 +935,12 @@ copy(Fork *fork, PyObject *o)
     if (met != NULL) {
         return Py_NewRef(met);
     }
-    if (Py_EnterRecursiveCall(" while copying what a suspended computation holds")) {
-        if (PyErr_ExceptionMatches(PyExc_RecursionError)) {
-            PyErr_Clear();
-            refuse(o, "lies too deep in a structure to be copied");
-        }
-        return NULL;
+    if (fork->depth >= MAX_DEPTH) {
+        return refuse(o, "lies too deep in a structure to be copied");
     }
+    fork->depth++;
     PyObject *c = copy_shape(fork, o);
-    Py_LeaveRecursiveCall();
+    fork->depth--;
     return c;
 }
 
@@ -892,9 +966,6 @@ copy_generator(Fork *fork, PyObject *o)
     }
     Frame *from = compat_gen_frame(gen);
     PyCodeObject *code = compat_frame_code(from);
-    if (from->f_locals != NULL) {
-        return refuse(o, "keeps its locals in a dict");
-    }
     PyGenObject *fresh = PyObject_GC_NewVar(PyGenObject, &PyGen_Type, compat_frame_slots(code));
     if (fresh == NULL) {
         return NULL;
@@ -915,6 +986,7 @@ copy_generator(Fork *fork, PyObject *o)
     memcpy(to, from, offsetof(Frame, localsplus));
     to->frame_obj = NULL;
     to->previous = NULL;
+    to->f_locals = NULL; /* the dict of locals(): refreshed from the slots whenever it is asked for */
     Py_INCREF(code);
     Py_XINCREF(compat_frame_function(from));
     memset(to->localsplus, 0, (size_t)from->stacktop * sizeof(PyObject *));
@@ -995,15 +1067,30 @@ done:
     if (rc < 0) {
         PyObject *type, *value, *traceback;
         PyErr_Fetch(&type, &value, &traceback);
+        message_quiet(+1);
+        silence_copies(&fork);
         while (done > 0) {
-            discard_frame(frames_out[--done]);
+            Py_DECREF(frames_out[--done]);
         }
         fork_end(&fork);
+        message_quiet(-1);
         PyErr_Restore(type, value, traceback);
         return -1;
     }
     fork_end(&fork);
     return 0;
+}
+
+/* The fork has failed: what it copied so far is dropped, and runs nothing. */
+static void
+silence_copies(Fork *fork)
+{
+    for (Py_ssize_t i = 0; i < fork->n; i++) {
+        PyObject *to = fork->pairs[i].to;
+        if (to != fork->pairs[i].from && PyGen_CheckExact(to)) {
+            silence((PyGenObject *)to);
+        }
+    }
 }
 
 /* --- dropping ------------------------------------------------------------------------------ */
@@ -1119,8 +1206,19 @@ watch_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *
     s.found = NULL;
     fork_begin(&s.seen, outside);
     int rc = 0;
+    /* A handler with a state that was made outside can be entered by another branch as well. */
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(ambient) && rc == 0; i++) {
-        rc = scan_visit(PyTuple_GET_ITEM(ambient, i), &s);
+        PyObject *handler = PyTuple_GET_ITEM(ambient, i);
+        PyObject *rule = rule_for(Py_TYPE(handler));
+        if (rule == NULL) {
+            rc = -1;
+        }
+        else if (rule != rule_share && _PyType_Lookup(Py_TYPE(handler), str_opaque) == NULL) {
+            int outside_it = outside_has(outside, handler);
+            rc = outside_it < 0 ? -1
+                 : outside_it   ? scan_watched(&s, handler)
+                                : scan_visit(handler, &s);
+        }
     }
     for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
         rc = scan_visit(frames[i], &s);

@@ -125,7 +125,7 @@ static PyObject *finite_type, *delta_type;           /* distributions */
 static Py_ssize_t at_values, at_log_probs, at_table; /* offsets of the slots of finite_type */
 static PyObject *choices_function, *choices_type;    /* distributions.choices */
 static PyObject *leaf_type, *pruned_type, *shared_iterator_error;
-static PyObject *monotonic, *empty;
+static PyObject *monotonic, *changed;
 static PyObject *str_value, *str_weight, *str_named, *str_state, *str_name, *str_values,
     *str_log_probs, *str_scale, *str_adopt, *str_replay, *str_branch, *str_step, *str_weigh,
     *str_note, *str_body, *str_blame, *str_hidden, *str_wait, *str_scale_of, *str_process, *str_postprocess,
@@ -802,7 +802,7 @@ suspend(Explorer *self, Run *run, PyObject *segment, Message *msg, int node, dou
         return -1;
     }
     point->segment = Py_NewRef(segment);
-    if (watching) {
+    if (watching || segment != self->base) {
         point->watch = watch_computation(run->items, run->n, segment, self->outside);
         if (point->watch == NULL && PyErr_Occurred()) {
             point_free(point);
@@ -1043,8 +1043,8 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment
         }
         if (!holds) {
             point_drop_frames(point);
-            *reason = PyUnicode_FromString("a tensor was changed in place by another branch");
-            return *reason == NULL ? -1 : 1;
+            *reason = Py_NewRef(changed);
+            return 1;
         }
     }
     Py_ssize_t n = point->n_frames;
@@ -1058,8 +1058,17 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment
         run->room = n;
     }
     if (!last) {
+        PyObject *segment_copy;
         if (fork_computation(point->frames, n, point->segment, self->outside, run->items,
-                             segment) == 0) {
+                             &segment_copy) == 0) {
+            /* The copy is kept, the original goes on. */
+            for (Py_ssize_t i = 0; i < n; i++) {
+                PyObject *copy = run->items[i];
+                run->items[i] = point->frames[i];
+                point->frames[i] = copy;
+            }
+            *segment = point->segment;
+            point->segment = segment_copy;
             run->n = n;
             self->clones++;
             return 0;
@@ -1481,11 +1490,11 @@ static PyObject *
 set_types(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *var, *mark, *messenger, *finite, *delta, *choices, *choices_t, *leaf, *pruned,
-        *shared;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!O!OO!O!O!O", &PyContextVar_Type, &var, &PyType_Type,
+        *shared, *why;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!OO!O!O!OO", &PyContextVar_Type, &var, &PyType_Type,
                           &mark, &PyType_Type, &messenger, &PyType_Type, &finite, &PyType_Type,
                           &delta, &choices, &PyType_Type, &choices_t, &PyType_Type, &leaf,
-                          &PyType_Type, &pruned, &shared) ||
+                          &PyType_Type, &pruned, &shared, &why) ||
         slot_offset(finite, "values", &at_values) < 0 ||
         slot_offset(finite, "log_probs", &at_log_probs) < 0 ||
         slot_offset(finite, "table", &at_table) < 0) {
@@ -1508,6 +1517,7 @@ set_types(PyObject *Py_UNUSED(module), PyObject *args)
     Py_XSETREF(leaf_type, Py_NewRef(leaf));
     Py_XSETREF(pruned_type, Py_NewRef(pruned));
     Py_XSETREF(shared_iterator_error, Py_NewRef(shared));
+    Py_XSETREF(changed, Py_NewRef(why));
     Py_RETURN_NONE;
 }
 
@@ -1541,11 +1551,10 @@ explorer_ready(PyObject *module)
             return -1;
         }
     }
-    empty = PyTuple_New(0);
     PyObject *time = PyImport_ImportModule("time");
     monotonic = time == NULL ? NULL : PyObject_GetAttrString(time, "monotonic");
     Py_XDECREF(time);
-    if (empty == NULL || monotonic == NULL || PyType_Ready(&ExplorerType) < 0) {
+    if (monotonic == NULL || PyType_Ready(&ExplorerType) < 0) {
         return -1;
     }
     return PyModule_AddFunctions(module, explorer_functions) < 0 ||
