@@ -15,6 +15,7 @@ from torch.distributions import (
     Bernoulli,
     Categorical,
     Distribution,
+    ExponentialFamily,
     Independent,
     OneHotCategorical,
     constraints,
@@ -36,6 +37,9 @@ from contpoutine.distributions.exact import (
     coin_from_prob,
 )
 from contpoutine.distributions.value_tensors import value_tensors
+
+# Torch classes that say nothing about what values their subclasses take.
+_FRAMES = (Distribution, ExponentialFamily)
 
 
 def torch_choices(fn: Distribution, name: str) -> Choices | ElementChoices:
@@ -154,21 +158,27 @@ def _exact_log_prob(fn: Distribution, value: torch.Tensor) -> torch.Tensor | Non
 
 
 def as_tensor(fn: Distribution, value: Any) -> Any:
-    """A number, list or boolean tensor as the tensor that torch's own `log_prob` can take.
+    """A number, a list or a tensor of integers as the tensor that `log_prob` can take.
 
-    It gets the floating dtype of the parameters, because torch's losses refuse integers; a class
-    with a `log_prob` of its own gets the value's natural dtype.
+    For a class of torch's it gets the floating dtype of the parameters, because torch's losses
+    refuse integers. Only the author knows what another class takes: there it is left as it is.
     """
     if isinstance(value, torch.Tensor) and value.dtype.is_floating_point:
         return value
-    own = not type(fn).log_prob.__module__.startswith(("torch.", __package__ or "contpoutine."))
-    dtype, device = (None, None) if own else _floating(fn)
+    dtype, device = _floating(fn) if _is_torchs_own(type(fn)) else (None, None)
     if isinstance(value, torch.Tensor):
         return value if dtype is None else value.to(dtype)
     try:
         return torch.as_tensor(value, dtype=dtype, device=device)
     except (TypeError, ValueError, RuntimeError):
         return value  # an observation that is no number: the distribution's own affair
+
+
+def _is_torchs_own(cls: type) -> bool:
+    return any(
+        base.__module__.startswith("torch.distributions.") and base not in _FRAMES
+        for base in cls.__mro__
+    )
 
 
 def _floating(fn: Any) -> tuple[torch.dtype | None, torch.device | None]:

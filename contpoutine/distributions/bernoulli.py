@@ -30,6 +30,7 @@ from contpoutine.distributions.light import (
 from contpoutine.distributions.numbers import plain_number, probability
 from contpoutine.distributions.parameters import as_parameter, check_parameter
 from contpoutine.distributions.value_tensors import value_tensors
+from contpoutine.errors import DistributionError
 
 _CPU = torch.device("cpu")
 _kept_probs: dict[Any, Choices] = {}
@@ -90,13 +91,14 @@ class Bernoulli(Light, td.Bernoulli):
             self._check(name, given)
 
     def _check(self, name: str, given: Any) -> None:
-        if self._numbers is None:
+        number = given if self._numbers is None else self._numbers[0]
+        if isinstance(number, torch.Tensor):
             constraint = constraints.unit_interval if name == "probs" else constraints.real
-            check_parameter("Bernoulli", name, given, constraint)
+            check_parameter("Bernoulli", name, number, constraint)
         elif name == "probs":
-            probability(self._numbers[0], "Bernoulli(probs)")
-        elif math.isnan(self._numbers[0]):
-            check_parameter("Bernoulli", name, torch.tensor(math.nan), constraints.real)
+            probability(number, "Bernoulli(probs)")
+        elif math.isnan(number):
+            raise DistributionError("Bernoulli: 'logits' is NaN")
 
     def _choices(self, name: str) -> Choices | ElementChoices:
         numbers = self._current() if self._tensors else self._numbers

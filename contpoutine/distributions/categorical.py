@@ -74,8 +74,9 @@ class Categorical(Light, td.Categorical):
             self._check(name, given)
 
     def _check(self, name: str, given: Any) -> None:
-        if self._numbers is not None:
-            fits = _row_fits(self._numbers[0], name)
+        row = given if self._numbers is None else self._numbers[0]
+        if not isinstance(row, torch.Tensor):
+            fits = _row_fits(row, name)
         elif name == "probs":
             fits = bool((given >= 0).all() & given.isfinite().all() & (given.sum(-1) > 0).all())
         else:

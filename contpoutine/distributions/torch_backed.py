@@ -81,7 +81,11 @@ def _subclass(torch_class: type[td.Distribution]) -> type[td.Distribution]:
 
     body = {
         "__init__": __init__,
-        "__doc__": torch_class.__doc__,
+        "__doc__": (
+            f"torch's `{name}`: see `torch.distributions.{name}` for what it is.\n\n"
+            f"    Parameters may be numbers, tensors or lists; they are checked.\n\n"
+            f"    Raises:\n        DistributionError: a parameter breaks its constraint.\n    "
+        ),
         "__module__": __package__,
         "_is_home": True,
     }

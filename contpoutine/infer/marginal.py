@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from contpoutine.distributions.empirical import Empirical
 
 _SHOWN = 10
+_NEVER_SEEN = object()  # the key of such a value; None is a value like any other
 
 
 class Marginal(Mapping[Any, float]):
@@ -71,15 +72,15 @@ class Marginal(Mapping[Any, float]):
 
     def __getitem__(self, value: Any) -> float:
         key = self._key(value)
-        return 0.0 if key is None else self._entries[key][1]
+        return 0.0 if key is _NEVER_SEEN else self._entries[key][1]
 
     def get(self, value: Any, default: Any = None) -> Any:
         """The probability of `value`, or `default` if it was never seen."""
         key = self._key(value)
-        return default if key is None else self._entries[key][1]
+        return default if key is _NEVER_SEEN else self._entries[key][1]
 
     def __contains__(self, value: object) -> bool:
-        return self._key(value) is not None
+        return self._key(value) is not _NEVER_SEEN
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -95,20 +96,20 @@ class Marginal(Mapping[Any, float]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _key(self, value: Any) -> Hashable | None:
+    def _key(self, value: Any) -> Hashable:
         key = content_key(value)
         if key in self._entries:
             return key
         number = _plain(value)
         if number is None:
-            return None
+            return _NEVER_SEEN
         if self._by_number is None:
             self._by_number = {}
             for known, (seen, _) in self._entries.items():
                 plain = _plain(seen)
                 if plain is not None:
                     self._by_number.setdefault(plain, known)
-        return self._by_number.get(number)
+        return self._by_number.get(number, _NEVER_SEEN)
 
     def _ordered(self) -> list[tuple[Any, float]]:
         if self._in_order is None:

@@ -18,7 +18,7 @@ import math
 import operator
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -105,7 +105,7 @@ class Posterior:
     ...     yield cp.observe("alarm", dist.Flip(0.75 if alarm_cause == "cat" else 0.25), True)
     ...     return alarm_cause
     >>> posterior = cp.infer.enumerate(burglar)()
-    >>> posterior.marginal("cause")["cat"]
+    >>> round(posterior.marginal("cause")["cat"], 4)
     0.75
     """
 
@@ -320,28 +320,40 @@ class Posterior:
         nodes = self._nodes_of.get(site)
         if nodes is None:
             raise UnknownSiteError(_unknown(site, self.sites, "any explored execution"))
-        last, count = self._visits_on_path(nodes)
-        most = max([count[node] for node in nodes])
-        if occurrence is None and most > 1:
-            raise AmbiguousSiteError(
-                f"site {site!r} occurs up to {most} times in one execution, so it has no one "
-                f"marginal. Ask for one visit, `marginal({site!r}, occurrence=0)` for the first "
-                f"or -1 for the last; or give the sites different names in the model, such as "
-                f'f"{site}{{i}}".'
-            )
-        if occurrence is None or occurrence >= 0:
-            wanted = 1 if occurrence is None else occurrence + 1
-            picked = [node for node in nodes if count[node] == wanted]
-            masses = [self._mass[node] for node in picked]
-        else:
-            picked, masses = self._from_the_end(last, -occurrence)
-        if not picked:
-            raise UnknownSiteError(
-                f"site {site!r} occurs at most {most} times in one execution, so it has no "
-                f"occurrence {occurrence}."
-            )
+        picked, masses = nodes, [self._mass[node] for node in nodes]
+        if occurrence is not None or self._repeats(nodes):
+            last, count = self._visits_on_path(nodes)
+            most = max([count[node] for node in nodes])
+            if occurrence is None:
+                raise AmbiguousSiteError(_ambiguous(site, most))
+            if occurrence >= 0:
+                picked = [node for node in nodes if count[node] == occurrence + 1]
+                masses = [self._mass[node] for node in picked]
+            else:
+                picked, masses = self._from_the_end(last, -occurrence)
+            if not picked:
+                raise UnknownSiteError(
+                    f"site {site!r} occurs at most {most} times in one execution, so it has no "
+                    f"occurrence {occurrence}."
+                )
         visits, picks, values = self.tree.visits, self.tree.picks, self.tree.site_values
         return _grouped([values[visits[node]][picks[node]] for node in picked], masses)
+
+    def _repeats(self, nodes: list[int]) -> bool:
+        """Whether one of `nodes` lies below another."""
+        parents = self.tree.parents
+        inside = bytearray(len(parents))
+        mine = bytearray(len(parents))
+        for node in nodes:
+            mine[node] = 1
+        for node in range(nodes[0], len(parents)):
+            if inside[parents[node]]:
+                if mine[node]:
+                    return True
+                inside[node] = 1
+            elif mine[node]:
+                inside[node] = 1
+        return False
 
     def _visits_on_path(self, nodes: list[int]) -> tuple[list[int], list[int]]:
         """For each tree node, the last of `nodes` on the path to it, and how many there are.
@@ -487,22 +499,18 @@ def _sums(groups: dict[Hashable, list[float]]) -> Iterable[tuple[Hashable, float
 
 def _site_columns(rows: list[list[tuple[str, Any]]]) -> dict[str, list[Any]]:
     """Columns by site name; a site that repeats in some row gets a numbered column a visit."""
-    numbered: list[list[tuple[str, int, Any]]] = []
-    most: dict[str, int] = {}
+    repeated: set[str] = set()
     for row in rows:
-        seen: defaultdict[str, int] = defaultdict(int)
-        cells = []
+        if len({name for name, _ in row}) < len(row):
+            repeated.update([name for name, n in Counter(n for n, _ in row).items() if n > 1])
+    columns: defaultdict[str, list[Any]] = defaultdict(lambda: [None] * len(rows))
+    for i, row in enumerate(rows):
+        seen: Counter[str] = Counter()
         for name, value in row:
-            seen[name] += 1
-            cells.append((name, seen[name], value))
-            most[name] = max(most.get(name, 0), seen[name])
-        numbered.append(cells)
-    order = [(name, k) for name, n in most.items() for k in range(1, n + 1)]
-    labels = {(name, k): name if most[name] == 1 else f"{name}#{k}" for name, k in order}
-    columns: dict[str, list[Any]] = {labels[key]: [None] * len(rows) for key in order}
-    for i, cells in enumerate(numbered):
-        for name, k, value in cells:
-            columns[labels[name, k]][i] = value
+            if name in repeated:
+                seen[name] += 1
+                name = f"{name}#{seen[name]}"
+            columns[name][i] = value
     return columns
 
 
@@ -516,6 +524,14 @@ def _objects(pandas: Any, column: list[Any]) -> Any:
     for i, value in enumerate(column):
         series.iat[i] = value
     return series
+
+
+def _ambiguous(site: str, most: int) -> str:
+    return (
+        f"site {site!r} occurs up to {most} times in one execution, so it has no one marginal. Ask "
+        f"for one visit, `marginal({site!r}, occurrence=0)` for the first or -1 for the last; or "
+        f'give the sites different names in the model, such as f"{site}{{i}}".'
+    )
 
 
 def _unknown(site: str, known: Iterable[str], where: str) -> str:

@@ -56,7 +56,7 @@ def value(x: Any) -> str:
     """A value on one line, cut where it is long.
 
     >>> value("a"), value(list(range(100)))
-    ("'a'", '[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, …')
+    ("'a'", '[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,…')
     """
     text = " ".join(repr(x).split())
     return text if len(text) <= _VALUE_WIDTH else text[: _VALUE_WIDTH - 1].rstrip() + "…"
