@@ -44,6 +44,22 @@ class HandlerStackError(ContpoutineError, RuntimeError):
     """A handler was left in another order than it was entered."""
 
 
+class TraceMismatchError(ContpoutineError, RuntimeError):
+    """A trace to be replayed holds something else at a site than the model needs there."""
+
+
+class EmptyQueueError(ContpoutineError, RuntimeError):
+    """`poutine.queue` was to take a partial execution from a queue that has none."""
+
+
+class MaxTriesError(ContpoutineError, RuntimeError):
+    """`poutine.queue` has tried `max_tries` partial executions, and none of them came to its end."""
+
+
+class OverruledError(ContpoutineError, RuntimeError):
+    """A handler further out changed a value that `poutine.queue` had chosen already."""
+
+
 # --- continuations --------------------------------------------------------------------------
 
 

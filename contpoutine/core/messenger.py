@@ -63,12 +63,17 @@ class Messenger(metaclass=_MessengerType):
     """Set to True in a class whose instances do not change after construction: forks then share
     those that hold nothing of the computation's own. A subclass has to say it again."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.fork_constant = cls.__dict__.get("fork_constant", False)
+
     _version = 0
     """How often the handler was entered. A branch that is suspended inside a handler which another
     branch has entered meanwhile cannot go on from there, and is replayed."""
 
     def __enter__(self) -> Self:
-        self._version += 1
+        if not self.fork_constant:
+            self._version += 1
         AMBIENT.set((*AMBIENT.get(), self))
         return self
 
@@ -135,7 +140,7 @@ class Messenger(metaclass=_MessengerType):
 
     def __fork__(self, memo: Callable[[Any], Any]) -> Self:
         """The handler as another branch will see it: a copy of what it made for itself."""
-        if type(self).__dict__.get("fork_constant"):
+        if self.fork_constant:
             held = self.__dict__.items()
             if all(memo(value) is value for name, value in held if name != "_given"):
                 return self
