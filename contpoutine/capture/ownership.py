@@ -15,7 +15,6 @@ What has no rule here is refused: nothing is shared because nobody knew better.
 
 from __future__ import annotations
 
-import builtins
 import collections
 import datetime
 import decimal
@@ -52,14 +51,7 @@ IMMUTABLE: tuple[type, ...] = (
     pathlib.PosixPath,
     uuid.UUID,
     re.Pattern,
-    re.Match,
-    slice,
-    memoryview,
-    operator.attrgetter,
-    operator.itemgetter,
-    operator.methodcaller,
     types.TracebackType,
-    types.MethodWrapperType,
     types.WrapperDescriptorType,
     types.MethodDescriptorType,
     types.ClassMethodDescriptorType,
@@ -67,7 +59,6 @@ IMMUTABLE: tuple[type, ...] = (
     types.MemberDescriptorType,
     types.GenericAlias,
     types.UnionType,
-    builtins.property,
 )
 
 # Iterators whose C struct is made of numbers and references only, each reference reported by
@@ -111,11 +102,20 @@ WORD_BY_WORD: tuple[type, ...] = (
 )
 
 
+# What these make at run time is no model's.
+_LIBRARIES = (sys.stdlib_module_names | {"contpoutine", "torch", "numpy"}) - {"types", "__main__"}
+
+
 class _Sequence:
     """An object that is iterable by `__getitem__` only: its iterator has a type of its own."""
 
     def __getitem__(self, index: int) -> int:
         raise IndexError
+
+
+def _copy_attributes(old: Any, fresh: Any, memo: Any) -> None:
+    for name, value in vars(old).items():
+        vars(fresh)[name] = memo(value)
 
 
 def _copy_deque(old: Any, memo: Any) -> Any:
@@ -126,8 +126,9 @@ def _copy_deque(old: Any, memo: Any) -> Any:
 
 
 def _copy_defaultdict(old: Any, memo: Any) -> Any:
-    fresh: Any = collections.defaultdict(memo(old.default_factory))
+    fresh: Any = collections.defaultdict()
     memo.record(old, fresh)
+    fresh.default_factory = memo(old.default_factory)
     for key, value in old.items():
         fresh[_same_key(key, memo)] = memo(value)
     return fresh
@@ -138,6 +139,7 @@ def _copy_mapping(old: Any, memo: Any) -> Any:
     memo.record(old, fresh)
     for key, value in old.items():
         fresh[_same_key(key, memo)] = memo(value)
+    _copy_attributes(old, fresh, memo)
     return fresh
 
 
@@ -145,6 +147,25 @@ def _same_key(key: Any, memo: Any) -> Any:
     if memo(key) is not key:
         raise CaptureError("a mapping has a key that the model made and can change")
     return key
+
+
+def _copy_match(old: Any, memo: Any) -> Any:
+    if type(old.string) not in (str, bytes):
+        raise CaptureError("a match in a buffer that can change cannot be copied")
+    return old
+
+
+def _copy_by_reduce(old: Any, memo: Any) -> Any:
+    make, args = old.__reduce__()
+    new_make, new_args = memo(make), memo(args)
+    if new_make is make and new_args is args:
+        return old
+    return new_make(*new_args)
+
+
+def _copy_method_wrapper(old: Any, memo: Any) -> Any:
+    owner = memo(old.__self__)
+    return old if owner is old.__self__ else getattr(owner, old.__name__)
 
 
 def _copy_view(method: str) -> Callable[[Any, Any], Any]:
@@ -166,10 +187,12 @@ def _copy_long_range(old: Any, memo: Any) -> Any:
 def _copy_partial(old: Any, memo: Any) -> Any:
     func, args, keywords = memo(old.func), memo(old.args), old.keywords
     values = {name: memo(value) for name, value in keywords.items()}
-    unchanged = func is old.func and args is old.args
-    if unchanged and all(values[name] is keywords[name] for name in keywords) and not vars(old):
+    unchanged = func is old.func and args is old.args and not vars(old)
+    if unchanged and all(values[name] is keywords[name] for name in keywords):
         return old
-    return functools.partial(func, *args, **values)
+    fresh = functools.partial(func, *args, **values)
+    _copy_attributes(old, fresh, memo)
+    return fresh
 
 
 RULES: dict[type, Rule] = {
@@ -185,6 +208,12 @@ RULES: dict[type, Rule] = {
     type({}.values()): _copy_view("values"),
     type({}.items()): _copy_view("items"),
     functools.partial: _copy_partial,
+    slice: _copy_by_reduce,
+    operator.attrgetter: _copy_by_reduce,
+    operator.itemgetter: _copy_by_reduce,
+    operator.methodcaller: _copy_by_reduce,
+    types.MethodWrapperType: _copy_method_wrapper,
+    re.Match: _copy_match,
 }
 
 
@@ -215,6 +244,23 @@ def classify(cls: type) -> Rule:
 
 def _copy_named_tuple(old: Any, memo: Any) -> Any:
     items = [memo(item) for item in old]
-    if all(new is was for new, was in zip(items, old, strict=True)):
+    attributes = getattr(old, "__dict__", None)
+    if not attributes and all(new is was for new, was in zip(items, old, strict=True)):
         return old
-    return tuple.__new__(type(old), items)
+    fresh = tuple.__new__(type(old), items)
+    if attributes:
+        _copy_attributes(old, fresh, memo)
+    return fresh
+
+
+def is_global(cls: type) -> bool:
+    """Does a module hold the class under its own name? Then no model has made it."""
+    name = cls.__module__
+    if not isinstance(name, str):
+        return False
+    if name.partition(".")[0] in _LIBRARIES:
+        return True
+    found: Any = sys.modules.get(name)
+    for part in cls.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is cls

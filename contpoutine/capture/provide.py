@@ -12,11 +12,19 @@ from contpoutine.core import native as extension
 from contpoutine.core.capture import Frames, NoProvider, Segment, provide
 
 
+def keep(value: Any) -> Any:
+    """An answer as it is now: a copy of a tensor, which the model could change in place."""
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "Tensor") and isinstance(value, torch.Tensor):
+        return value.clone()
+    return value
+
+
 class NativeProvider:
     """Copies by the C extension."""
 
     def __init__(self, native: ModuleType) -> None:
-        native.set_rules(ownership.classify, ownership.RULES)
+        native.set_rules(ownership.classify, ownership.is_global, ownership.RULES)
         native.set_skipped_packages(
             frozenset(sys.stdlib_module_names)
             | {"contpoutine", "torch", "numpy", "pyro", "pandas", "scipy", "matplotlib"}
@@ -29,6 +37,9 @@ class NativeProvider:
 
     def outside(self, roots: tuple[Any, ...], parent: Any) -> Any:
         return self._outside(roots, parent)
+
+    def keep(self, value: Any) -> Any:
+        return keep(value)
 
     def randomness(self) -> Any:
         return randomness.snapshot()
@@ -44,6 +55,9 @@ class ReplayProvider(NoProvider):
         from contpoutine.errors import CaptureError
 
         raise CaptureError(extension.reason)
+
+    def keep(self, value: Any) -> Any:
+        return keep(value)
 
     def randomness(self) -> Any:
         return randomness.snapshot()

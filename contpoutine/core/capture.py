@@ -40,6 +40,9 @@ class Provider(Protocol):
     def watch_holds(self, watch: Any) -> bool:
         """Has nothing that was watched changed since?"""
 
+    def keep(self, value: Any) -> Any:
+        """An answer as it is now: a copy, if the model could change it in place (a tensor)."""
+
     def randomness(self) -> Any:
         """The states of the global random number generators."""
 
@@ -73,6 +76,9 @@ class NoProvider:
 
     def watch_holds(self, watch: Any) -> bool:
         return all(entry._version == version for entry, version in watch)
+
+    def keep(self, value: Any) -> Any:
+        return value
 
     def randomness(self) -> Any:
         return None

@@ -117,7 +117,6 @@ class Continuation:
         "_watch",
         "clause",
         "depth",
-        "is_plain",
         "log",
         "mark",
         "msg",

@@ -322,7 +322,7 @@ class Computation:
         value = msg["value"]
         if not is_decided(msg):
             if self.feed is not None:
-                value = self.next_answer(msg).value
+                value = provider().keep(self.next_answer(msg).value)
             else:
                 value = default_value(msg)
                 if self.driven and self.origin is not None:
@@ -355,8 +355,9 @@ class Computation:
         own handlers decide, they decide again when they run again.
         """
         if self.driven and undecided:
-            self.log = Answer(self.log, msg["type"], msg["name"], value, error)
+            self.log = Answer(self.log, msg["type"], msg["name"], provider().keep(value), error)
         for activation in self.installed:
+            value = provider().keep(value)
             activation.log = Answer(activation.log, msg["type"], msg["name"], value, error)
 
     def next_answer(self, msg: Any) -> Answer:
@@ -433,7 +434,9 @@ class Computation:
         frames[0] = Activation(activation.mark, activation.origin, outer, activation.log)
         installed = [frame for frame in frames if type(frame) is Activation]
         for activation in installed:
-            activation.log = Answer(activation.log, k.msg["type"], k.msg["name"], value, error)
+            activation.log = Answer(
+                activation.log, k.msg["type"], k.msg["name"], provider().keep(value), error
+            )
         self.installed += installed
         self.frames += frames
         AMBIENT.set(outer + snapshot.segment)
@@ -555,7 +558,7 @@ def rerun(origin: Origin, log: Answer | None, stop_at: Any, complete: bool) -> C
             if answer.error is not None:
                 event = computation.answer_by_error(answer.error)
             else:
-                event = computation.answer(answer.value)
+                event = computation.answer(provider().keep(answer.value))
     finally:
         provider().restore_randomness(now)
     expected = site(stop_at["type"], stop_at["name"])

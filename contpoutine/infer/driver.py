@@ -199,7 +199,8 @@ class Driver:
             whole = state.elements.assemble(picked)
             computation = self._second(state.place, last=False)
             return self._answer(computation, whole, [(state.place.msg["name"], whole)])
-        return self._answer(state, value, [])
+        # What the tree keeps is the value itself; the model gets one that it may change in place.
+        return self._answer(state, provider().keep(value), [])
 
     def _answer(
         self, computation: Computation, value: Any, named: list[tuple[str, Any]]

@@ -204,6 +204,35 @@ locate(Fork *fork, Frame *frame, int slot)
 static PyObject *copy(Fork *fork, PyObject *o);
 static PyObject *copy_generator(Fork *fork, PyObject *o);
 
+/* A class that a module holds under its name is shared. One that the model made is refused: what
+   its body and its methods hold would be shared with it. */
+static PyObject *known_classes, *is_global_class;
+
+static int
+is_global(PyObject *cls)
+{
+    int known = PySet_Contains(known_classes, cls);
+    if (known != 0 || is_global_class == NULL) {
+        return known;
+    }
+    PyObject *said = PyObject_CallOneArg(is_global_class, cls);
+    int global = said == NULL ? -1 : PyObject_IsTrue(said);
+    Py_XDECREF(said);
+    return global > 0 && PySet_Add(known_classes, cls) < 0 ? -1 : global;
+}
+
+static PyObject *
+copy_class(PyObject *o)
+{
+    int global = is_global(o);
+    if (global == 0) {
+        PyErr_Format(err_capture, "the class %.200s was made by the model itself, so branches would "
+                     "share what it holds; define it outside of the model",
+                     ((PyTypeObject *)o)->tp_name);
+    }
+    return global > 0 ? Py_NewRef(o) : NULL;
+}
+
 static PyObject *
 copy_list(Fork *fork, PyObject *o)
 {
@@ -711,6 +740,40 @@ done:
     return fresh;
 }
 
+/* What it asks with is copied; its distribution and what handlers put there are values. */
+static PyObject *
+copy_message(Fork *fork, PyObject *o)
+{
+    static const int held[] = {F_VALUE, F_ARGS, F_KWARGS, F_INFER};
+    Message *msg = (Message *)o;
+    PyObject *fresh = message_copy(msg);
+    if (fresh == NULL) {
+        return NULL;
+    }
+    Message *to = (Message *)fresh;
+    to->performed = msg->performed;
+    int rc = remember(fork, o, fresh);
+    for (size_t i = 0; rc == 0 && i < sizeof(held) / sizeof(held[0]); i++) {
+        PyObject *value = msg->field[held[i]];
+        if (value != NULL && !is_atomic(value)) {
+            PyObject *c = copy(fork, value);
+            rc = c == NULL ? -1 : 0;
+            Py_XSETREF(to->field[held[i]], c);
+        }
+    }
+    if (rc == 0 && msg->extra != NULL) {
+        PyObject *c = copy(fork, msg->extra);
+        rc = c == NULL ? -1 : 0;
+        Py_XSETREF(to->extra, c);
+    }
+    if (rc < 0) {
+        message_quiet(+1);
+        Py_CLEAR(fresh);
+        message_quiet(-1);
+    }
+    return fresh;
+}
+
 /* --- types that only Python knows ----------------------------------------------------------- */
 
 typedef struct {
@@ -796,27 +859,33 @@ static PyObject *rule_share, *rule_watch, *rule_iterate, *rule_holds, *rule_refu
 static PyObject *str_opaque, *str_version;
 int watching = 0;
 
-static PyObject * /* borrowed */
+static PyObject * /* a new reference */
 rule_for(PyTypeObject *type)
 {
     PyObject *rule = PyDict_GetItemWithError(rules, (PyObject *)type);
-    if (rule == NULL && !PyErr_Occurred()) {
+    if (rule != NULL) {
+        return Py_NewRef(rule);
+    }
+    if (!PyErr_Occurred()) {
         if (classify == NULL) {
-            return rule_refuse;
+            return Py_NewRef(rule_refuse);
         }
         PyObject *said = PyObject_CallOneArg(classify, (PyObject *)type);
         if (said != NULL && PyUnicode_CheckExact(said)) {
             PyUnicode_InternInPlace(&said); /* so that rules are compared by identity */
         }
-        if (said == NULL || PyDict_SetItem(rules, (PyObject *)type, said) < 0) {
-            Py_XDECREF(said);
+        if (said == NULL) {
             return NULL;
         }
         watching |= said == rule_watch || said == rule_holds;
-        rule = said;
-        Py_DECREF(said);
+        /* The table keeps a class alive, so it has no place for those that come and go. */
+        int kept = type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE ? 1 : is_global((PyObject *)type);
+        if (kept < 0 || (kept && PyDict_SetItem(rules, (PyObject *)type, said) < 0)) {
+            Py_CLEAR(said);
+        }
+        return said;
     }
-    return rule;
+    return NULL;
 }
 
 static PyObject *
@@ -827,20 +896,21 @@ copy_by_rule(Fork *fork, PyObject *o)
         return NULL;
     }
     if (rule == rule_share || rule == rule_watch || rule == rule_holds) {
+        Py_DECREF(rule);
         return Py_NewRef(o);
     }
     if (rule == rule_iterate) {
+        Py_DECREF(rule);
         return copy_iterator(fork, o);
     }
+    PyObject *fresh = NULL, *proxy = NULL;
     if (PyUnicode_Check(rule)) {
         PyErr_Format(err_capture, "a %.200s object %U", Py_TYPE(o)->tp_name, rule);
-        return NULL;
     }
-    PyObject *proxy = proxy_of(fork);
-    if (proxy == NULL) {
-        return NULL;
+    else if ((proxy = proxy_of(fork)) != NULL) {
+        fresh = PyObject_CallFunctionObjArgs(rule, o, proxy, NULL);
     }
-    PyObject *fresh = PyObject_CallFunctionObjArgs(rule, o, proxy, NULL);
+    Py_DECREF(rule);
     PyObject *met = fresh == NULL ? NULL : recall(fork, o); /* by a cycle through itself */
     if (met != NULL) {
         Py_SETREF(fresh, Py_NewRef(met));
@@ -879,6 +949,9 @@ copy_shape(Fork *fork, PyObject *o)
     if (type == &PyList_Type) {
         return copy_list(fork, o);
     }
+    if (PyType_Check(o)) {
+        return copy_class(o);
+    }
     if (type == &PyDict_Type) {
         return copy_dict(fork, o);
     }
@@ -904,14 +977,7 @@ copy_shape(Fork *fork, PyObject *o)
         return copy_bytearray(fork, o);
     }
     if (type == &MessageType) {
-        PyObject *fresh = message_copy((Message *)o);
-        if (fresh != NULL) {
-            ((Message *)fresh)->performed = ((Message *)o)->performed;
-            if (remember(fork, o, fresh) < 0) {
-                Py_CLEAR(fresh);
-            }
-        }
-        return fresh;
+        return copy_message(fork, o);
     }
     if (type == &PerformType) {
         PyObject *msg = copy(fork, perform_message(o));
@@ -986,7 +1052,7 @@ copy_generator(Fork *fork, PyObject *o)
     memcpy(to, from, offsetof(Frame, localsplus));
     to->frame_obj = NULL;
     to->previous = NULL;
-    to->f_locals = NULL; /* the dict of locals(): refreshed from the slots whenever it is asked for */
+    to->f_locals = NULL;
     Py_INCREF(code);
     Py_XINCREF(compat_frame_function(from));
     memset(to->localsplus, 0, (size_t)from->stacktop * sizeof(PyObject *));
@@ -998,6 +1064,12 @@ copy_generator(Fork *fork, PyObject *o)
     if (gen->gi_exc_state.exc_value != NULL) {
         fresh->gi_exc_state.exc_value = copy(fork, gen->gi_exc_state.exc_value);
         if (fresh->gi_exc_state.exc_value == NULL) {
+            goto failed;
+        }
+    }
+    if (from->f_locals != NULL) { /* the model, or a debugger, has asked for locals() */
+        to->f_locals = copy(fork, from->f_locals);
+        if (to->f_locals == NULL) {
             goto failed;
         }
     }
@@ -1095,24 +1167,139 @@ silence_copies(Fork *fork)
 
 /* --- dropping ------------------------------------------------------------------------------ */
 
-/* Mark a suspended generator, and those that only it holds, as having nothing left to run. */
-static void
-silence_all(PyObject *o, int depth)
+/* A suspended generator that is dropped takes along what only it holds: other generators too, in
+   its slots, in lists, in cells. Each is marked as having nothing left to run. What is held from
+   elsewhere as well goes on living: an object is looked into once every reference to it is
+   accounted for. */
+
+typedef struct {
+    PyObject *o;
+    Py_ssize_t met;
+} Account;
+
+#define INLINE_DOOMED 48
+#define INLINE_ACCOUNTS 64 /* a power of two */
+
+typedef struct {
+    PyObject **doomed; /* a stack: to be looked into */
+    Py_ssize_t n_doomed, doomed_room;
+    Account *accounts; /* open addressing */
+    size_t n_accounts, mask;
+    PyObject *inline_doomed[INLINE_DOOMED];
+    Account inline_accounts[INLINE_ACCOUNTS];
+} Reaper;
+
+static int
+reaper_doom(Reaper *r, PyObject *o)
 {
-    if (!PyGen_CheckExact(o) || Py_REFCNT(o) != 1 || depth > 10000) {
-        return;
+    if (r->n_doomed == r->doomed_room) {
+        Py_ssize_t room = r->doomed_room * 2;
+        PyObject **more = PyMem_Malloc((size_t)room * sizeof(PyObject *));
+        if (more == NULL) {
+            return -1;
+        }
+        memcpy(more, r->doomed, (size_t)r->n_doomed * sizeof(PyObject *));
+        if (r->doomed != r->inline_doomed) {
+            PyMem_Free(r->doomed);
+        }
+        r->doomed = more;
+        r->doomed_room = room;
     }
-    PyGenObject *gen = (PyGenObject *)o;
-    if (!compat_gen_is_suspended(gen) && !compat_gen_is_created(gen)) {
-        return;
+    r->doomed[r->n_doomed++] = o;
+    return 0;
+}
+
+static Account *
+reaper_account(Reaper *r, PyObject *o)
+{
+    if (r->n_accounts * 4 > r->mask * 3) {
+        size_t size = (r->mask + 1) * 4;
+        Account *more = PyMem_Calloc(size, sizeof(Account));
+        if (more == NULL) {
+            return NULL;
+        }
+        for (size_t i = 0; i <= r->mask; i++) {
+            if (r->accounts[i].o != NULL) {
+                size_t j = hash_pointer(r->accounts[i].o) & (size - 1);
+                while (more[j].o != NULL) {
+                    j = (j + 1) & (size - 1);
+                }
+                more[j] = r->accounts[i];
+            }
+        }
+        if (r->accounts != r->inline_accounts) {
+            PyMem_Free(r->accounts);
+        }
+        r->accounts = more;
+        r->mask = size - 1;
     }
-    Frame *frame = compat_gen_frame(gen);
-    for (int i = 0; i < frame->stacktop; i++) {
-        if (frame->localsplus[i] != NULL) {
-            silence_all(frame->localsplus[i], depth + 1);
+    size_t i = hash_pointer(o) & r->mask;
+    while (r->accounts[i].o != NULL && r->accounts[i].o != o) {
+        i = (i + 1) & r->mask;
+    }
+    if (r->accounts[i].o == NULL) {
+        r->accounts[i].o = o;
+        r->n_accounts++;
+    }
+    return &r->accounts[i];
+}
+
+static int
+reaper_visit(PyObject *o, void *arg)
+{
+    Reaper *r = arg;
+    if (o == NULL || is_atomic(o) || !PyObject_IS_GC(o) || PyType_Check(o)) {
+        return 0;
+    }
+    if (Py_REFCNT(o) > 1) {
+        Account *account = reaper_account(r, o);
+        if (account == NULL) {
+            return -1;
+        }
+        if (++account->met != Py_REFCNT(o)) {
+            return 0;
         }
     }
-    silence(gen);
+    return reaper_doom(r, o);
+}
+
+static void
+silence_all(PyObject *frame)
+{
+    if (!PyGen_CheckExact(frame) || Py_REFCNT(frame) != 1) {
+        return;
+    }
+    Reaper r;
+    r.doomed = r.inline_doomed;
+    r.doomed_room = INLINE_DOOMED;
+    r.doomed[0] = frame;
+    r.n_doomed = 1;
+    r.accounts = r.inline_accounts;
+    r.mask = INLINE_ACCOUNTS - 1;
+    r.n_accounts = 0;
+    memset(r.inline_accounts, 0, sizeof(r.inline_accounts));
+    while (r.n_doomed > 0) {
+        PyObject *o = r.doomed[--r.n_doomed];
+        if (PyGen_CheckExact(o)) {
+            PyGenObject *gen = (PyGenObject *)o;
+            if (!compat_gen_is_suspended(gen) && !compat_gen_is_created(gen)) {
+                continue;
+            }
+        }
+        traverseproc traverse = Py_TYPE(o)->tp_traverse;
+        if (traverse != NULL && traverse(o, reaper_visit, &r) < 0) {
+            break; /* out of memory: what was not reached may run its clean-up */
+        }
+        if (PyGen_CheckExact(o)) {
+            silence((PyGenObject *)o);
+        }
+    }
+    if (r.doomed != r.inline_doomed) {
+        PyMem_Free(r.doomed);
+    }
+    if (r.accounts != r.inline_accounts) {
+        PyMem_Free(r.accounts);
+    }
 }
 
 void
@@ -1122,7 +1309,7 @@ discard_frame(PyObject *frame)
         return;
     }
     message_quiet(+1);
-    silence_all(frame, 0);
+    silence_all(frame);
     Py_DECREF(frame);
     message_quiet(-1);
 }
@@ -1177,6 +1364,7 @@ scan(Scan *s, PyObject *o)
         if (rule == NULL) {
             return -1;
         }
+        Py_DECREF(rule); /* these are kept elsewhere as well */
         if (rule == rule_watch) {
             return scan_watched(s, o);
         }
@@ -1199,6 +1387,13 @@ scan(Scan *s, PyObject *o)
                                                            : type->tp_traverse(o, scan_visit, s);
 }
 
+int
+is_watched(PyObject *o)
+{
+    PyObject *rule = rule_for(Py_TYPE(o));
+    return rule == NULL ? -1 : rule == rule_watch;
+}
+
 PyObject *
 watch_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *outside)
 {
@@ -1210,6 +1405,7 @@ watch_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(ambient) && rc == 0; i++) {
         PyObject *handler = PyTuple_GET_ITEM(ambient, i);
         PyObject *rule = rule_for(Py_TYPE(handler));
+        Py_XDECREF(rule); /* rule_share is kept elsewhere as well */
         if (rule == NULL) {
             rc = -1;
         }
@@ -1365,11 +1561,13 @@ native_watch_holds(PyObject *Py_UNUSED(module), PyObject *watch)
 static PyObject *
 set_rules(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *function, *table;
-    if (!PyArg_ParseTuple(args, "OO!", &function, &PyDict_Type, &table)) {
+    PyObject *function, *is_global_function, *table;
+    if (!PyArg_ParseTuple(args, "OOO!", &function, &is_global_function, &PyDict_Type, &table)) {
         return NULL;
     }
     Py_XSETREF(classify, Py_NewRef(function));
+    Py_XSETREF(is_global_class, Py_NewRef(is_global_function));
+    PySet_Clear(known_classes);
     PyDict_Clear(rules);
     Py_ssize_t at = 0;
     PyObject *type, *rule;
@@ -1407,6 +1605,7 @@ int
 clone_ready(PyObject *module)
 {
     rules = PyDict_New();
+    known_classes = PySet_New(NULL);
     rule_share = PyUnicode_InternFromString("share");
     rule_watch = PyUnicode_InternFromString("watch");
     rule_iterate = PyUnicode_InternFromString("iterate");
@@ -1414,7 +1613,7 @@ clone_ready(PyObject *module)
     rule_refuse = PyUnicode_InternFromString("has no rule that says how a fork copies it");
     str_opaque = PyUnicode_InternFromString("fork_opaque");
     str_version = PyUnicode_InternFromString("_version");
-    if (rules == NULL || rule_share == NULL || rule_watch == NULL || rule_iterate == NULL || rule_holds == NULL ||
+    if (rules == NULL || known_classes == NULL || rule_share == NULL || rule_watch == NULL || rule_iterate == NULL || rule_holds == NULL ||
         rule_refuse == NULL || str_opaque == NULL || str_version == NULL ||
         PyType_Ready(&ProxyType) < 0 ||
         PyModule_AddObjectRef(module, "SHARE", rule_share) < 0 ||

@@ -6,6 +6,7 @@
 #ifndef CONTPOUTINE_COMPAT_H
 #define CONTPOUTINE_COMPAT_H
 
+#define PY_SSIZE_T_CLEAN
 #define Py_BUILD_CORE 1
 #include "Python.h"
 #include "structmember.h"

@@ -129,7 +129,7 @@ static PyObject *monotonic, *changed;
 static PyObject *str_value, *str_weight, *str_named, *str_state, *str_name, *str_values,
     *str_log_probs, *str_scale, *str_adopt, *str_replay, *str_branch, *str_step, *str_weigh,
     *str_note, *str_body, *str_blame, *str_hidden, *str_wait, *str_scale_of, *str_process, *str_postprocess,
-    *str_pyro_sample, *str_pyro_post_sample;
+    *str_pyro_sample, *str_pyro_post_sample, *str_clone;
 
 static void
 run_init(Run *run)
@@ -1102,7 +1102,21 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment
     return 0;
 }
 
-/* Answer a bare execution's pending message and run on. */
+/* The value that a model is given: the tree's own, or a copy of a tensor, which the model may
+   change in place. New reference. */
+static PyObject *
+value_for_model(PyObject *value)
+{
+    if (is_atomic(value)) {
+        return Py_NewRef(value);
+    }
+    int watched = is_watched(value);
+    return watched < 0   ? NULL
+           : watched == 0 ? Py_NewRef(value)
+                          : PyObject_CallMethodNoArgs(value, str_clone);
+}
+
+/* Answer a bare execution's pending message with `value` and run on. */
 static int
 answer(Explorer *self, Point *point, PyObject *segment, Run *run, PyObject *value, int last,
        int node, double log_weight, double log_prior)
@@ -1155,7 +1169,12 @@ resume(Explorer *self, Point *point, int pick, int last, int node, double log_we
     PyObject *reason = NULL, *segment = NULL;
     int rc = take_frames(self, point, last, &run, &segment, &reason);
     if (rc == 0) {
-        rc = answer(self, point, segment, &run, value, last, node, log_weight, log_prior);
+        PyObject *given = value_for_model(value);
+        rc = given == NULL
+                 ? FAILED
+                 : answer(self, point, segment, &run, given, last, node, log_weight, log_prior);
+        Py_XDECREF(given);
+        run_end(&run);
     }
     else if (rc == 1) {
         PyObject *state = replayed(self, point, reason == NULL ? Py_None : reason);
@@ -1164,9 +1183,6 @@ resume(Explorer *self, Point *point, int pick, int last, int node, double log_we
     }
     Py_XDECREF(segment);
     Py_XDECREF(reason);
-    if (run.items != run.few) {
-        PyMem_Free(run.items);
-    }
     return rc;
 }
 
@@ -1542,6 +1558,7 @@ explorer_ready(PyObject *module)
         {&str_hidden, "hidden"},       {&str_wait, "wait"},     {&str_scale_of, "scale_of"},
         {&str_process, "_process_message"},
         {&str_postprocess, "_postprocess_message"},
+        {&str_clone, "clone"},
         {&str_pyro_sample, "_pyro_sample"},
         {&str_pyro_post_sample, "_pyro_post_sample"},
     };

@@ -75,7 +75,8 @@ is_atomic(PyObject *o)
 {
     PyTypeObject *type = Py_TYPE(o);
     return type == &PyLong_Type || type == &PyFloat_Type || type == &PyUnicode_Type ||
-           o == Py_None || type == &PyBool_Type || type == &PyBytes_Type || PyType_Check(o) ||
+           o == Py_None || type == &PyBool_Type || type == &PyBytes_Type ||
+           (PyType_Check(o) && ((PyTypeObject *)o)->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) ||
            type == &PyComplex_Type || type == &PyCode_Type || type == &PyRange_Type ||
            type == &PyEllipsis_Type || type == &PyModule_Type || type == &_PyNotImplemented_Type;
 }
@@ -84,6 +85,8 @@ is_atomic(PyObject *o)
 PyObject *watch_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *outside);
 /* 1 if nothing watched has changed, 0 if something has, -1 on error. */
 int watch_holds(PyObject *watch);
+/* 1 if branches share `o` and it can be changed in place (a tensor), 0 if not, -1 on error. */
+int is_watched(PyObject *o);
 extern int watching; /* a watched type has been met in this process */
 
 /* --- enumeration (explorer.c) ------------------------------------------------------------- */

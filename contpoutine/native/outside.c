@@ -25,7 +25,7 @@ typedef struct {
 } Outside;
 
 static PyObject *skipped_packages; /* frozenset: code whose globals are not looked into */
-static PyObject *str_given;
+static PyObject *str_given, *str_opaque;
 static PyObject *str_module;
 
 static size_t
@@ -119,6 +119,27 @@ is_skipped(PyObject *module_name)
     return skip;
 }
 
+/* What is named of a module, and of the modules in it: `a.b.table`. */
+static int
+find_members(Outside *self, PyObject *module, PyObject *names, int depth)
+{
+    PyObject *inside = PyModule_GetDict(module); /* borrowed */
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); i++) {
+        PyObject *member = PyDict_GetItemWithError(inside, PyTuple_GET_ITEM(names, i));
+        if (member == NULL) {
+            if (PyErr_Occurred()) {
+                return -1;
+            }
+            continue;
+        }
+        if (PyModule_Check(member) ? depth < 3 && find_members(self, member, names, depth + 1) < 0
+                                   : found(member, self) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 /* The globals named in a piece of code, and what is named of the modules among them. */
 static int
 find_globals(Outside *self, PyCodeObject *code, PyObject *globals)
@@ -132,18 +153,9 @@ find_globals(Outside *self, PyCodeObject *code, PyObject *globals)
             }
             continue;
         }
-        if (!PyModule_Check(value)) {
-            if (found(value, self) < 0) {
-                return -1;
-            }
-            continue;
-        }
-        PyObject *inside = PyModule_GetDict(value); /* borrowed */
-        for (Py_ssize_t j = 0; j < PyTuple_GET_SIZE(names); j++) {
-            PyObject *member = PyDict_GetItemWithError(inside, PyTuple_GET_ITEM(names, j));
-            if (member != NULL ? found(member, self) < 0 : PyErr_Occurred() != NULL) {
-                return -1;
-            }
+        if (PyModule_Check(value) ? find_members(self, value, names, 0) < 0
+                                  : found(value, self) < 0) {
+            return -1;
         }
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_consts); i++) {
@@ -194,8 +206,12 @@ look_into(Outside *self, PyObject *o)
         }
         return found(type->tp_bases, self);
     }
-    if (PyGen_CheckExact(o)) {
-        return 0; /* its frame belongs to whoever runs it */
+    if (PyGen_CheckExact(o) || Py_IS_TYPE(o, &MessageType)) {
+        return 0; /* its frame belongs to whoever runs it, what it asks with to whoever asks */
+    }
+    if (Py_TYPE(o)->tp_flags & Py_TPFLAGS_HEAPTYPE &&
+        _PyType_Lookup(Py_TYPE(o), str_opaque) != NULL) {
+        return 0; /* a continuation that somebody keeps */
     }
     if (Py_TYPE(o)->tp_flags & Py_TPFLAGS_HEAPTYPE &&
         _PyType_Lookup(Py_TYPE(o), str_given) != NULL) {
@@ -357,7 +373,8 @@ outside_ready(PyObject *module)
 {
     str_given = PyUnicode_InternFromString("_given");
     str_module = PyUnicode_InternFromString("__module__");
-    if (str_given == NULL || str_module == NULL || PyType_Ready(&OutsideType) < 0) {
+    str_opaque = PyUnicode_InternFromString("fork_opaque");
+    if (str_given == NULL || str_opaque == NULL || str_module == NULL || PyType_Ready(&OutsideType) < 0) {
         return -1;
     }
     return PyModule_AddFunctions(module, outside_functions) < 0 ||
