@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+import torch
+
 from . import report
 from .models import MODELS, SMALL, cases
 from .picture import draw
@@ -64,6 +66,7 @@ def main() -> int:
     rooms = chosen_rooms(options.peer)
     rounds = options.rounds or (3 if options.quick else 7)
     results: list[Result] = []
+    torch.set_num_threads(1)  # with more, operations on two numbers wait for a busy core
     try:
         warm_up(SMALL, rooms)
         gc.collect()
