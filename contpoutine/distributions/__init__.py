@@ -8,6 +8,8 @@ validation, Pyro's `to_event` and `mask`, and a light path for scalar coins and 
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from contpoutine.distributions import choices as choices
@@ -38,6 +40,8 @@ def __getattr__(name: str) -> Any:
     """A name of torch.distributions, kept after its first use."""
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if find_spec(f"{__name__}.{name}") is not None:
+        return import_module(f"{__name__}.{name}")
     from contpoutine.distributions.torch_backed import named
 
     found = globals()[name] = named(name)

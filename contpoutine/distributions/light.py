@@ -130,7 +130,11 @@ class Light(TorchDistribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         self._wake()  # torch's expand looks into __dict__
-        return super().expand(batch_shape, _instance)
+        new = super().expand(batch_shape, _instance)
+        for name in ("probs", "logits"):  # torch forgets which of them was given
+            if self.__dict__.get(name) is self.__dict__.get("_param", self):
+                new._param = new.__dict__[name]
+        return new
 
     def __repr__(self) -> str:
         self._wake()

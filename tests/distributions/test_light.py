@@ -150,6 +150,15 @@ def test_pickles_and_copies_are_as_good_as_new(make, wake) -> None:
         assert torch.equal(other.log_prob(value), theirs.log_prob(value))
 
 
+@pytest.mark.parametrize("asked_before", [False, True])
+def test_an_expanded_coin_is_still_exact(asked_before) -> None:
+    coin, row = dist.Bernoulli(0.0), dist.Categorical([1.0, 0.0])
+    if asked_before:
+        coin.log_prob(torch.tensor(0.0)), row.log_prob(torch.tensor(0))
+    for d in (coin.expand([2]).expand([2, 2]), row.expand([4])):
+        assert [e.log_probs for e in choices(d, "x").elements] == [(0.0, -math.inf)] * 4
+
+
 def test_gradients_flow_to_the_parameter() -> None:
     for make in (
         lambda p: dist.Bernoulli(probs=p).log_prob(torch.tensor(1.0)),

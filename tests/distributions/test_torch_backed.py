@@ -81,6 +81,7 @@ def test_every_name_of_torch_is_there() -> None:
     assert {"Bernoulli", "Normal", "Multinomial", "GeneralizedPareto"} <= concrete
     assert dist.kl_divergence is td.kl_divergence and dist.constraints is td.constraints
     assert dist.Gamma is dist.Gamma
+    assert dist.util.logsumexp(torch.zeros(2), dim=0).item() == pytest.approx(math.log(2))
 
 
 def test_kl_divergence_works_between_ours() -> None:
