@@ -273,7 +273,7 @@ copy_tuple(Fork *fork, PyObject *o)
             return outside < 0 ? NULL : Py_NewRef(o);
         }
     }
-    while (i < n && is_atomic(PyTuple_GET_ITEM(o, i))) {
+    while (i < n && PyTuple_GET_ITEM(o, i) != NULL && is_atomic(PyTuple_GET_ITEM(o, i))) {
         i++;
     }
     if (i == n) {
@@ -286,6 +286,9 @@ copy_tuple(Fork *fork, PyObject *o)
     int changed = 0;
     for (i = 0; i < n; i++) {
         PyObject *item = PyTuple_GET_ITEM(o, i);
+        if (item == NULL) { /* zip_longest takes exhausted iterators out of its tuple */
+            continue;
+        }
         PyObject *c = copy(fork, item);
         if (c == NULL) {
             Py_DECREF(fresh);
