@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol, cast, get_args
 from contpoutine.errors import CaptureError
 
 Strategy = Literal["auto", "clone", "replay"]
+STRATEGIES: tuple[str, ...] = get_args(Strategy)
 
 Frames = list[Any]
 Segment = tuple[Any, ...]
@@ -96,7 +97,7 @@ _registry = _Registry(NoProvider())
 
 def _default_strategy() -> Strategy:
     asked = os.environ.get("CONTPOUTINE_CAPTURE", "auto")
-    if asked not in get_args(Strategy):
+    if asked not in STRATEGIES:
         raise ValueError(f"CONTPOUTINE_CAPTURE must be auto, clone or replay, not {asked!r}")
     return cast(Strategy, asked)
 

@@ -81,6 +81,7 @@ class Computation:
     __slots__ = (
         "barrier",
         "base",
+        "complete",
         "driven",
         "feed",
         "installed",
@@ -108,7 +109,10 @@ class Computation:
         self.parent = origin.outside if origin is not None else None
         self.base: tuple[Any, ...] = ()
         self.log: Answer | None = None
+        # While replaying: the answers still to be given, last one first; and whether there is one
+        # for each message that left the computation, or only for those that left undecided.
         self.feed: list[Answer] | None = None
+        self.complete = False
         self.pending: Any = None  # the message that waits for an answer
         self.undecided = False  # had it no value yet when it left the segment?
         self.state = "suspended"
@@ -314,7 +318,10 @@ class Computation:
                 return self._decide(msg, 0)
         except BaseException as error:
             return None, error
-        self.pending, self.undecided = msg, not is_decided(msg)
+        self.undecided = not is_decided(msg)
+        if self.feed is not None and (self.feed or not (self.complete or self.undecided)):
+            return self._refed(msg)
+        self.pending = msg
         return None
 
     def _decide(self, msg: Any, depth: int) -> Outcome:
@@ -360,12 +367,23 @@ class Computation:
             value = provider().keep(value)
             activation.log = Answer(activation.log, msg["type"], msg["name"], value, error)
 
+    def _refed(self, msg: Any) -> Outcome:
+        """While replaying: answer a message that leaves the computation as it was answered."""
+        if not self.complete and not self.undecided:  # it decides itself again
+            return self._down(msg, msg["value"], len(self.base))
+        answer = self.next_answer(msg)
+        value = provider().keep(answer.value)
+        self._record(msg, value, answer.error, True)
+        if answer.error is not None:
+            return None, answer.error
+        return self._down(msg, value, len(self.base))
+
     def next_answer(self, msg: Any) -> Answer:
         """While replaying: the recorded answer to `msg`."""
         got = site(msg["type"], msg["name"])
         if not self.feed:
             raise ReplayDiverged("nothing more at this point", got, msg.where)
-        answer = self.feed.pop(0)
+        answer = self.feed.pop()
         if (answer.type, answer.name) != (msg["type"], msg["name"]):
             raise ReplayDiverged(site(answer.type, answer.name), got, msg.where)
         return answer
@@ -378,6 +396,17 @@ class Computation:
         fresh.log, fresh.parent = self.log, self.parent
         if self.pending is not None:
             fresh.pending, fresh.undecided = self.pending.copy(), self.undecided
+        return fresh
+
+    def __fork__(self, memo: Callable[[Any], Any]) -> Computation:
+        """The computation as a driver holds it that is itself part of what is copied."""
+        fresh = Computation([], (), None, self.driven, self.barrier)
+        memo.record(self, fresh)  # type: ignore[attr-defined]
+        segment = tuple(memo(entry) for entry in self.segment)
+        frames = [memo(frame) for frame in self.frames]
+        fresh.__init__(frames, segment, memo(self.origin), self.driven, self.barrier)  # type: ignore[misc]
+        fresh.log, fresh.parent, fresh.state = self.log, self.parent, self.state
+        fresh.pending, fresh.undecided = memo(self.pending), self.undecided
         return fresh
 
     def __del__(self) -> None:
@@ -546,19 +575,9 @@ def rerun(origin: Origin, log: Answer | None, stop_at: Any, complete: bool) -> C
     try:
         body = start(origin.model, origin.args, origin.kwargs)
         computation = Computation([body], (), origin)
-        computation.feed = in_order(log)
+        # Newest answer first, so that taking one costs nothing.
+        computation.feed, computation.complete = in_order(log)[::-1], complete
         event = computation.resume()
-        while type(event) is not Finished and (
-            computation.feed or (not complete and not computation.undecided)
-        ):
-            if not complete and not computation.undecided:
-                event = computation.answer(event["value"])
-                continue
-            answer = computation.next_answer(event)
-            if answer.error is not None:
-                event = computation.answer_by_error(answer.error)
-            else:
-                event = computation.answer(provider().keep(answer.value))
     finally:
         provider().restore_randomness(now)
     expected = site(stop_at["type"], stop_at["name"])

@@ -6,14 +6,15 @@ import functools
 import math
 import time
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
-from contpoutine.core.capture import STRATEGY, Strategy
+from contpoutine.core.capture import STRATEGIES, STRATEGY, Strategy
 from contpoutine.core.native import native
 from contpoutine.core.native import reason as native_reason
 from contpoutine.errors import BudgetError, CaptureError
 from contpoutine.infer.driver import Driver
-from contpoutine.infer.explorer import Explorer, Order
+from contpoutine.infer.native_explorer import NativeExplorer
+from contpoutine.infer.explorer import ORDERS, Explorer, Order
 from contpoutine.infer.posterior import Posterior
 
 _SHOWN_CHOICES = 12
@@ -88,10 +89,10 @@ def _check(
             f"infer.enumerate needs a model (a generator function), not {model!r}; its arguments "
             f"come afterwards: infer.enumerate(model)(*args)"
         )
-    if order not in get_args(Order):
-        raise ValueError(f"order must be one of {', '.join(get_args(Order))}, not {order!r}")
-    if strategy not in get_args(Strategy):
-        raise ValueError(f"capture must be one of {', '.join(get_args(Strategy))}, not {strategy!r}")
+    if order not in ORDERS:
+        raise ValueError(f"order must be one of {', '.join(ORDERS)}, not {order!r}")
+    if strategy not in STRATEGIES:
+        raise ValueError(f"capture must be one of {', '.join(STRATEGIES)}, not {strategy!r}")
     if strategy == "clone" and native is None:
         raise CaptureError(f'capture="clone" is not available here: {native_reason}')
     whole = isinstance(max_executions, int) and not isinstance(max_executions, bool)
@@ -140,8 +141,6 @@ def make_explorer(driver: Driver, order: Order) -> Any:
     """The native explorer where it can be used, otherwise the one in Python."""
     if native is not None and hasattr(native, "Explorer") and driver.capture != "replay":
         if not driver.outer:
-            from contpoutine.infer.native_explorer import NativeExplorer
-
             return NativeExplorer(driver, order)
     return Explorer(driver, order)
 

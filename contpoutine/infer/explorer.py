@@ -16,13 +16,14 @@ import heapq
 import math
 import time
 from collections import deque
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from contpoutine.core.capture import provider
 from contpoutine.infer.driver import Choice, Computation, Driver, Leaf, Place, Pruned
 from contpoutine.infer.tree import Tree
 
 Order = Literal["depth_first", "breadth_first", "likely_first"]
+ORDERS: tuple[str, ...] = get_args(Order)
 
 
 class ChoicePoint:

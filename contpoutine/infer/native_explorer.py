@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from typing import Any, get_args
+from typing import Any
 
 from contpoutine.core.ambient import AMBIENT
 from contpoutine.core.continuation import CHANGED
@@ -15,7 +15,7 @@ from contpoutine.distributions import Delta, FiniteDistribution
 from contpoutine.distributions.choices import Choices, choices
 from contpoutine.errors import SharedIteratorError
 from contpoutine.infer.driver import Driver, Leaf, Pruned
-from contpoutine.infer.explorer import Order
+from contpoutine.infer.explorer import ORDERS, Order
 from contpoutine.infer.tree import Tree
 
 if native is not None:
@@ -44,7 +44,7 @@ class NativeExplorer:
             driver,
             driver.origin.outside,
             driver.outer,
-            get_args(Order).index(order),
+            ORDERS.index(order),
             driver.capture == "clone",
         )
 

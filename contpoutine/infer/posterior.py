@@ -18,12 +18,14 @@ import math
 import operator
 import random
 import re
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from contpoutine.core.native import native
 from contpoutine.distributions.content import content_key, is_tensor
 from contpoutine.distributions.exact import log_sum_exp
 from contpoutine.errors import (
@@ -187,7 +189,7 @@ class Posterior:
         if site is None:
             if occurrence is not None:
                 raise TypeError("occurrence is for a site: `marginal('x', occurrence=0)`")
-            groups: Iterable[tuple[Any, float]] = _grouped(self.tree.leaf_values, self._weights)
+            groups: Iterable[tuple[Any, float]] = self._by_return_value()
         else:
             groups = self._site_groups(site, occurrence)
         total = self._total
@@ -292,8 +294,24 @@ class Posterior:
         return [exp(x - top) for x in self.tree.leaf_log_weights]
 
     @cached_property
+    def _tally(self) -> tuple[list[tuple[Any, float]] | None, float] | None:
+        """The return values with their weights, and the total, where C has made the columns."""
+        weights = self.tree.leaf_log_weights
+        if native is None or not isinstance(weights, array) or self._top == -math.inf:
+            return None
+        counted: tuple[list[tuple[Any, float]] | None, float] = native.tally(
+            self.tree.leaf_values, weights, self._top
+        )
+        return counted
+
+    @cached_property
     def _total(self) -> float:
-        return math.fsum(self._weights)
+        return math.fsum(self._weights) if self._tally is None else self._tally[1]
+
+    def _by_return_value(self) -> Iterable[tuple[Any, float]]:
+        if self._tally is not None and self._tally[0] is not None:
+            return self._tally[0]
+        return _grouped(self.tree.leaf_values, self._weights)
 
     @cached_property
     def _mass(self) -> list[float]:

@@ -4,7 +4,8 @@
    outside.c   which objects a computation did not make
    clone.c     a second copy of a suspended computation
    explorer.c  the inner loop of enumeration
-   randomness.c  the state of Python's generator, as bytes
+   tally.c     the histogram of return values
+   randomness.c  the state of a random number generator, as bytes
    module.c    the names that Python sees */
 
 #ifndef CONTPOUTINE_NATIVE_H
@@ -96,5 +97,9 @@ int explorer_ready(PyObject *module);
 /* --- random numbers (randomness.c) -------------------------------------------------------- */
 
 int randomness_ready(PyObject *module);
+
+/* --- histograms (tally.c) ----------------------------------------------------------------- */
+
+int tally_ready(PyObject *module);
 
 #endif
