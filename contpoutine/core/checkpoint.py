@@ -1,0 +1,67 @@
+"""Checkpoints: a suspended computation that can be resumed any number of times, in any run.
+
+A continuation is captured by a handler and lives in the computation that it was taken from. A
+checkpoint is the same thing for whoever drives a computation from outside: it outlives the run
+that made it. The law is the continuation's: every resumption behaves as if the model had been run
+again with the recorded answers.
+"""
+
+from __future__ import annotations
+
+from contpoutine.core.capture import STRATEGY, provider
+from contpoutine.core.continuation import CHANGED
+from contpoutine.core.machine import Computation, rerun
+from contpoutine.errors import CaptureError, SharedIteratorError
+
+
+class Checkpoint:
+    """A driven computation, at the message that it waits at.
+
+    The computation has recorded every answer that it was given (`undecided` was set before each),
+    so that it can be replayed where it cannot be copied.
+
+    Attributes:
+        msg: the pending message.
+        why_replayed: why the last resumption was a replay, or None.
+    """
+
+    fork_shared = True  # what is resumed is a copy, so branches can share the checkpoint
+    fork_opaque = True
+    __slots__ = ("_computation", "_log", "_origin", "_strategy", "_watch", "msg", "why_replayed")
+
+    def __init__(self, computation: Computation) -> None:
+        origin = computation.origin
+        if origin is None or computation.pending is None:
+            raise ValueError("a checkpoint needs a driven computation that waits for an answer")
+        self._computation: Computation | None = computation
+        self._origin, self._log, self.msg = origin, computation.log, computation.pending.copy()
+        self._strategy = STRATEGY.get()
+        self._watch = provider().watch(computation.frames, computation.segment, origin.outside)
+        self.why_replayed: str | None = None
+
+    def resume(self) -> Computation:
+        """A computation that waits at the message, for the caller to answer."""
+        computation = self._computation
+        if computation is None:
+            return self._rerun()
+        if self._watch is not None and not provider().watch_holds(self._watch):
+            self._computation, self.why_replayed = None, CHANGED
+            return self._rerun()
+        if self._strategy == "replay":
+            self._computation, self.why_replayed = None, 'capture="replay" was asked for'
+            return computation
+        try:
+            self._computation = computation.fork()  # the copy is kept, the original goes on
+        except SharedIteratorError:
+            raise
+        except CaptureError as error:
+            if self._strategy == "clone":
+                raise
+            self._computation, self.why_replayed = None, str(error)
+        return computation
+
+    def _rerun(self) -> Computation:
+        return rerun(self._origin, self._log, self.msg, complete=True)
+
+    def __repr__(self) -> str:
+        return f"<checkpoint at {self.msg['type']} {self.msg['name']!r}: {self.msg.where}>"
