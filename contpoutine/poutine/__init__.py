@@ -1,1 +1,39 @@
-"""The seed's handlers, for generator models."""
+"""The seed's handlers, for generator models: `trace`, `condition`, `replay`, `block`, `escape`,
+`queue`, with Pyro's names, keywords and semantics."""
+
+from contpoutine.poutine import (
+    block_messenger,
+    condition_messenger,
+    escape_messenger,
+    handlers,
+    messenger,
+    replay_messenger,
+    runtime,
+    trace_messenger,
+    trace_struct,
+    util,
+)
+from contpoutine.poutine.handlers import block, condition, escape, queue, replay, trace
+from contpoutine.poutine.runtime import NonlocalExit
+from contpoutine.poutine.trace_struct import Trace
+
+__all__ = [
+    "NonlocalExit",
+    "Trace",
+    "block",
+    "block_messenger",
+    "condition",
+    "condition_messenger",
+    "escape",
+    "escape_messenger",
+    "handlers",
+    "messenger",
+    "queue",
+    "replay",
+    "replay_messenger",
+    "runtime",
+    "trace",
+    "trace_messenger",
+    "trace_struct",
+    "util",
+]

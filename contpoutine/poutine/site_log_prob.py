@@ -1,0 +1,69 @@
+"""The log-probability of one recorded site, as a float or as a tensor.
+
+A site is *plain* where floats say it all: its distribution is finite and its scale and mask are no
+tensors. Everything else is asked of the distribution's own `log_prob`, so gradients flow.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from contpoutine.distributions import FiniteDistribution, Unit
+from contpoutine.distributions.choices import log_weight
+from contpoutine.distributions.content import is_tensor
+
+if TYPE_CHECKING:
+    import torch
+
+
+def is_plain(node: dict[str, Any]) -> bool:
+    """Is `log_weight_of` the whole answer?"""
+    fn = node["fn"]
+    return (
+        isinstance(fn, FiniteDistribution)
+        and not (isinstance(fn, Unit) and is_tensor(fn.parameters[0]))
+        and not is_tensor(node["scale"])
+        and not is_tensor(node["mask"])
+    )
+
+
+def log_weight_of(node: dict[str, Any]) -> float:
+    """The log-probability of a plain site: natural logarithm, with scale and mask."""
+    if node["mask"] is False:
+        return 0.0
+    weight = log_weight(node["fn"], node["value"], node["name"])
+    return weight * float(node["scale"])
+
+
+def site_log_prob(node: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The log-probability of any site: as the distribution says, and with scale and mask."""
+    import torch
+
+    fn, value = node["fn"], node["value"]
+    try:
+        if isinstance(fn, torch.distributions.Distribution):
+            from contpoutine.distributions.ask_torch import as_tensor
+
+            value = as_tensor(fn, value)
+        log_prob = fn.log_prob(value, *node["args"], **node["kwargs"])
+    except Exception as error:
+        error.add_note(
+            f"this is the log-probability of the recorded site {node['name']!r}, whose value is "
+            f"{value!r} and whose distribution is {fn!r}"
+        )
+        raise
+    if not is_tensor(log_prob):
+        log_prob = torch.tensor(float(log_prob), dtype=torch.float64)
+    return log_prob, _scale_and_mask(log_prob, node["scale"], node["mask"])
+
+
+def _scale_and_mask(log_prob: torch.Tensor, scale: Any, mask: Any) -> torch.Tensor:
+    import torch
+
+    if mask is False:
+        return torch.zeros_like(log_prob)
+    if is_tensor(scale) or scale != 1.0:
+        log_prob = log_prob * scale
+    if mask is None or mask is True:
+        return log_prob
+    return torch.where(mask, log_prob, log_prob.new_zeros(()))
