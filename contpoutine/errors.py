@@ -53,7 +53,7 @@ class EmptyQueueError(ContpoutineError, RuntimeError):
 
 
 class MaxTriesError(ContpoutineError, RuntimeError):
-    """`poutine.queue` has tried `max_tries` partial executions, and none of them came to its end."""
+    """`poutine.queue` tried `max_tries` partial executions, and none came to its end."""
 
 
 class OverruledError(ContpoutineError, RuntimeError):

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from contpoutine.core.message import build_sample
-from contpoutine.distributions import Delta, Unit
+from contpoutine.core.message import Request, build_sample
+from contpoutine.distributions import Delta, FiniteDistribution, Unit
 
-sample = build_sample
-"""sample(name, fn, *args, obs=None, infer=None, **kwargs): draw from a distribution."""
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    import torch
+
+    @overload
+    def sample(
+        name: str,
+        fn: FiniteDistribution[T],
+        *args: Any,
+        obs: T | None = None,
+        infer: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Request[T]: ...
+    @overload
+    def sample(
+        name: str,
+        fn: torch.distributions.Distribution,
+        *args: Any,
+        obs: Any = None,
+        infer: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Request[torch.Tensor]: ...
+    def sample(name: str, fn: Any, *args: Any, **kwargs: Any) -> Request[Any]: ...
+else:
+    sample = build_sample
 
 
-def observe(name: str, fn: Any, value: Any) -> Any:
+def observe(name: str, fn: Any, value: T) -> Request[T]:
     """Condition on `value` having been drawn from `fn`: the same as `sample(..., obs=value)`.
 
     Unlike `obs=None`, an observed `None` is an observation.
@@ -22,12 +47,11 @@ def observe(name: str, fn: Any, value: Any) -> Any:
     >>> round(cp.infer.enumerate(model)().log_evidence, 4)
     -1.3863
     """
-    msg = build_sample(name, fn)
-    msg["value"], msg["is_observed"] = value, True
-    return msg.born_in_caller()
+    request: Request[T] = _decided(build_sample(name, fn), value).born_in_caller()
+    return request
 
 
-def factor(name: str, log_factor: Any) -> Any:
+def factor(name: str, log_factor: Any) -> Request[tuple[()]]:
     """Multiply the weight of the execution by `exp(log_factor)`.
 
     >>> import contpoutine as cp
@@ -38,12 +62,13 @@ def factor(name: str, log_factor: Any) -> Any:
     >>> round(cp.infer.enumerate(model)().marginal()[True], 4)
     0.7311
     """
-    msg = build_sample(name, Unit(log_factor))
-    msg["value"], msg["is_observed"] = (), True
-    return msg.born_in_caller()
+    request: Request[tuple[()]] = _decided(
+        build_sample(name, Unit(log_factor)), ()
+    ).born_in_caller()
+    return request
 
 
-def deterministic(name: str, value: Any) -> Any:
+def deterministic(name: str, value: T) -> Request[T]:
     """Give a computed value a name, so that traces and posteriors know it.
 
     >>> import contpoutine as cp
@@ -55,5 +80,10 @@ def deterministic(name: str, value: Any) -> Any:
     0.1667
     """
     msg = build_sample(name, Delta(value), infer={"_deterministic": True})
+    request: Request[T] = _decided(msg, value).born_in_caller()
+    return request
+
+
+def _decided(msg: Any, value: Any) -> Any:
     msg["value"], msg["is_observed"] = value, True
-    return msg.born_in_caller()
+    return msg

@@ -63,9 +63,7 @@ def restore(state: State) -> None:
         _numpy.restore(numpy)
     if torch is not None and torch != _torch_state():
         module = sys.modules["torch"]
-        module.default_generator.set_state(
-            module.frombuffer(bytearray(torch), dtype=module.uint8)
-        )
+        module.default_generator.set_state(module.frombuffer(bytearray(torch), dtype=module.uint8))
 
 
 def _torch_state() -> bytes | None:
@@ -78,13 +76,14 @@ def _torch_state() -> bytes | None:
 
 if native is not None:
     # The generator behind `random.random()` as bytes: fifty times faster than its `getstate`.
-    _generator: Any = random._inst  # type: ignore[attr-defined]
+    _generator: Any = random._inst
+    _read, _write = native.random_state, native.set_random_state
 
     def _python_state() -> Any:
-        return native.random_state(_generator), _generator.gauss_next
+        return _read(_generator), _generator.gauss_next
 
     def _restore_python(state: Any) -> None:
-        native.set_random_state(_generator, state[0])
+        _write(_generator, state[0])
         _generator.gauss_next = state[1]
 
 else:

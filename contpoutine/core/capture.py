@@ -32,6 +32,12 @@ class Provider(Protocol):
     def discard(self, frames: Frames) -> None:
         """Drop suspended frames without running anything of the model."""
 
+    def freeze(self, frames: Frames) -> Any:
+        """Until `thaw` gets what this gives, nothing runs the frames, not even their finalizers."""
+
+    def thaw(self, frozen: Any) -> None:
+        """Let frames that were frozen go on."""
+
     def outside(self, roots: tuple[Any, ...], parent: Any) -> Any:
         """The set of objects that a computation started from `roots` did not make."""
 
@@ -67,6 +73,12 @@ class NoProvider:
                 with contextlib.suppress(Exception):
                     contextvars.copy_context().run(close)
 
+    def freeze(self, frames: Frames) -> Any:
+        return None
+
+    def thaw(self, frozen: Any) -> None:
+        return None
+
     def outside(self, roots: tuple[Any, ...], parent: Any) -> Any:
         return None
 
@@ -95,6 +107,7 @@ class _Registry:
 
 _registry = _Registry(NoProvider())
 
+
 def _default_strategy() -> Strategy:
     asked = os.environ.get("CONTPOUTINE_CAPTURE", "auto")
     if asked not in STRATEGIES:
@@ -102,7 +115,8 @@ def _default_strategy() -> Strategy:
     return cast(Strategy, asked)
 
 
-STRATEGY: ContextVar[Strategy] = ContextVar("contpoutine_capture", default=_default_strategy())
+_asked: Strategy = _default_strategy()
+STRATEGY: ContextVar[Strategy] = ContextVar("contpoutine_capture", default=_asked)
 
 
 def provide(provider: Provider) -> None:

@@ -37,6 +37,7 @@ class Origin:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         parent: Any = None,
+        handler: Any = None,
     ) -> None:
         self.model, self.args, self.kwargs = model, args, kwargs
         # The sites that took their default inside, because a handler hid them from further out.
@@ -44,12 +45,15 @@ class Origin:
         # What a handler further out has made for itself is outside too: only the handlers on the
         # captured part of the stack belong to the computation.
         installed = [vars(entry) for entry in AMBIENT.get() if isinstance(entry, Messenger)]
-        self.outside = provider().outside((model, args, kwargs, installed), parent)
+        self.outside = provider().outside((model, args, kwargs, installed, handler), parent)
+        if self.outside is not None and (installed or handler is not None):
+            len(self.outside)  # look now: later these may hold what the model has made
         self.randomness = provider().randomness()
 
     def __fork__(self, memo: Callable[[Any], Any]) -> Origin:
         args, kwargs, model = memo(self.args), memo(self.kwargs), memo(self.model)
-        if args is self.args and kwargs == self.kwargs and model is self.model:
+        same = args is self.args and model is self.model
+        if same and all(value is self.kwargs[name] for name, value in kwargs.items()):
             return self
         fresh = Origin.__new__(Origin)
         fresh.model, fresh.args, fresh.kwargs = model, args, kwargs
@@ -65,31 +69,42 @@ class Activation:
     """
 
     fork_opaque = True  # looking for tensors stops here: nothing of the model's is inside
-    __slots__ = ("log", "mark", "origin", "outer")
+    __slots__ = ("log", "mark", "origin")
 
-    def __init__(
-        self, mark: Mark, origin: Origin, outer: tuple[Any, ...], log: Answer | None
-    ) -> None:
-        self.mark, self.origin, self.outer, self.log = mark, origin, outer, log
+    def __init__(self, mark: Mark, origin: Origin, log: Answer | None) -> None:
+        self.mark, self.origin, self.log = mark, origin, log
 
     def __fork__(self, memo: Callable[[Any], Any]) -> Activation:
-        return Activation(memo(self.mark), memo(self.origin), self.outer, self.log)
+        return Activation(memo(self.mark), memo(self.origin), self.log)
 
 
 class Snapshot:
-    """Suspended frames with their part of the handler stack. Dropped, it runs nothing."""
+    """Suspended frames with their part of the handler stack and the message that they wait for.
 
-    __slots__ = ("frames", "segment")
+    The frames are frozen: whatever happens to them, nothing of the model runs until they are taken.
+    """
 
-    def __init__(self, frames: Frames, segment: Segment) -> None:
-        self.frames, self.segment = frames, segment
+    __slots__ = ("frames", "frozen", "msg", "segment")
+
+    def __init__(self, frames: Frames, segment: Segment, msg: Any) -> None:
+        self.frames, self.segment, self.msg = frames, segment, msg
+        self.frozen = provider().freeze(frames)
 
     def fork(self, outside: Any) -> Snapshot:
-        frames, segment = provider().fork(self.frames, self.segment, outside)
-        return Snapshot(frames, segment)
+        frames, segment = provider().fork([*self.frames, self.msg], self.segment, outside)
+        msg = frames.pop()
+        return Snapshot(frames, segment, msg)
+
+    def take(self) -> Frames:
+        """The frames, ready to go on. The snapshot is empty then."""
+        frames, self.frames = self.frames, []
+        provider().thaw(self.frozen)
+        self.frozen = None
+        return frames
 
     def __del__(self) -> None:
         if self.frames:
+            self.frozen = None
             provider().discard(self.frames)
 
 
@@ -136,7 +151,7 @@ class Continuation:
         plain_run: Callable[[Continuation, Any, BaseException | None], Any] | None,
     ) -> None:
         activation: Activation = frames[0]
-        self._snapshot: Snapshot | None = Snapshot(frames, segment)
+        self._snapshot: Snapshot | None = Snapshot(frames, segment, msg)
         self._moved = False
         self.origin, self.mark, self.log = activation.origin, activation.mark, activation.log
         self.msg, self.depth, self.clause = msg, depth, clause
@@ -149,13 +164,12 @@ class Continuation:
         """Resume with `value` as the answer to the effect."""
         return self._resume(value, None)
 
-    def throw(self, error: BaseException) -> Any:
+    def throw(self, error: BaseException | type[BaseException]) -> Any:
         """Resume by raising `error` in the model, at the line that performed the effect."""
-        if isinstance(error, type) and issubclass(error, BaseException):
-            error = error()
-        if not isinstance(error, BaseException):
+        raised: object = error() if isinstance(error, type) else error
+        if not isinstance(raised, BaseException):
             raise TypeError(f"k.throw needs an exception, not {error!r}")
-        return self._resume(None, error)
+        return self._resume(None, raised)
 
     def each(self, values: Iterable[Any]) -> Any:
         """Resume with each value in turn. Gives the list of results."""
@@ -207,7 +221,8 @@ class Continuation:
         fresh.mark, fresh.origin, fresh.msg = memo(self.mark), memo(self.origin), memo(self.msg)
         if self._snapshot is not None:
             frames = [memo(frame) for frame in self._snapshot.frames]
-            fresh._snapshot = Snapshot(frames, tuple(memo(e) for e in self._snapshot.segment))
+            segment = tuple(memo(entry) for entry in self._snapshot.segment)
+            fresh._snapshot = Snapshot(frames, segment, memo(self._snapshot.msg))
         return fresh
 
     def __repr__(self) -> str:

@@ -28,7 +28,7 @@ def effectful(fn: Callable[..., Any] | None = None, type: str | None = None) -> 
     if fn is None:
         return functools.partial(effectful, type=type)
     if type is None:
-        raise ValueError("effectful needs a type, such as effectful(type=\"apply\")")
+        raise ValueError('effectful needs a type, such as effectful(type="apply")')
     if not callable(fn):
         raise TypeError(f"effectful decorates a function, not {fn!r}")
 
@@ -44,7 +44,7 @@ def effectful(fn: Callable[..., Any] | None = None, type: str | None = None) -> 
             kwargs=kwargs,
             value=obs,
             is_observed=obs is not None,
-            infer=dict(infer or {}),
+            infer=dict(infer or ()),
         ).born_in_caller()
 
     return request
@@ -66,7 +66,7 @@ def operation(type: str) -> Callable[..., Any]:
     >>> cp.run(cp.handle(Answer(), model))
     9
     """
-    if not isinstance(type, str) or not type.isidentifier():
+    if not str(type).isidentifier():
         raise ValueError(f"the type of an operation is an identifier, not {type!r}")
 
     def request(*args: Any, name: str | None = None, **kwargs: Any) -> Any:

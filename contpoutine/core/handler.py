@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, cast
 
 from contpoutine.core.model import describe
 
@@ -41,7 +41,7 @@ class Handler:
     """
 
     def on_return(self, value: Any) -> Any:
-        """What an execution that ends with `value` gives. A generator method may perform effects."""
+        """What an execution that ends with `value` gives. May be a generator, like a clause."""
         return value
 
     def __fork__(self, memo: Callable[[Any], Any]) -> Handler:
@@ -67,7 +67,7 @@ class Clause:
 
 
 @functools.cache
-def _clause_names(cls: type) -> tuple[tuple[str, str], ...]:
+def _clause_names(cls: Any) -> tuple[tuple[str, str], ...]:
     return tuple(
         (name[3:], name) for name in dir(cls) if name.startswith("on_") and name != "on_return"
     )
@@ -82,7 +82,8 @@ class Mark:
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
         self.clauses = {
-            effect: Clause(handler, name) for effect, name in _clause_names(type(handler))
+            effect: Clause(handler, name)
+            for effect, name in _clause_names(cast(Any, type(handler)))
         }
         self.maps_return = type(handler).on_return is not Handler.on_return
         self.returns = Clause(handler, "on_return")
@@ -110,9 +111,7 @@ class Install:
         self.handler, self.model, self.args, self.kwargs = handler, model, args, kwargs
 
 
-def handle(
-    handler: Handler, model: Callable[..., Any]
-) -> Callable[..., Generator[Any, Any, Any]]:
+def handle(handler: Any, model: Callable[..., Any]) -> Callable[..., Generator[Any, Any, Any]]:
     """The generator model that runs `model` with `handler` installed around it.
 
     Its value is what the handler's clauses and `on_return` give. Raises `TypeError` where

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from types import GeneratorType
 from typing import Any
 
@@ -54,7 +54,6 @@ from contpoutine.errors import (
     SharedIteratorError,
     UnhandledEffectError,
 )
-
 
 Outcome = tuple[Any, BaseException | None]
 """What a frame gets next: a value that is sent, or an exception that is thrown."""
@@ -84,8 +83,8 @@ class Computation:
         "complete",
         "driven",
         "feed",
-        "installed",
         "frames",
+        "installed",
         "log",
         "origin",
         "parent",
@@ -197,7 +196,7 @@ class Computation:
             if type(top) is Activation:
                 value, error = self._leave(top, value, error)
                 continue
-            request = None
+            request: Any = None
             try:
                 if error is None:
                     request = top.send(value)
@@ -247,7 +246,7 @@ class Computation:
 
     # --- frames -----------------------------------------------------------------------------
 
-    def _call(self, body: Generator[Any, Any, Any]) -> Outcome:
+    def _call(self, body: GeneratorType[Any, Any, Any]) -> Outcome:
         if body.gi_suspended or body.gi_running or body.gi_frame is None:
             return None, BadYieldError(
                 f"the generator {body.__qualname__!r} was yielded as a call at "
@@ -258,27 +257,25 @@ class Computation:
         return None, None
 
     def _install(self, request: Install) -> Outcome:
-        origin = Origin(request.model, request.args, request.kwargs, self.parent)
+        origin = Origin(request.model, request.args, request.kwargs, self.parent, request.handler)
         try:
             body = start(request.model, request.args, request.kwargs)
         except BaseException as error:
             return None, error
         mark = Mark(request.handler)
-        outer = AMBIENT.get()
-        activation = Activation(mark, origin, outer, None)
+        activation = Activation(mark, origin, None)
         self.installed.append(activation)
         self.frames += (activation, body)
-        AMBIENT.set((*outer, mark))
+        AMBIENT.set((*AMBIENT.get(), mark))
         return None, None
 
-    def _leave(
-        self, activation: Activation, value: Any, error: BaseException | None
-    ) -> Outcome:
+    def _leave(self, activation: Activation, value: Any, error: BaseException | None) -> Outcome:
         """The handled model has ended: take its handler down, and map its value."""
         self.frames.pop()
         self.installed.pop()
-        AMBIENT.set(activation.outer)
         mark = activation.mark
+        ambient = AMBIENT.get()
+        AMBIENT.set(ambient[: _place(mark, ambient)])
         if error is not None or not mark.maps_return:
             return value, error
         try:
@@ -353,9 +350,7 @@ class Computation:
             return None, error
         return msg["value"], None
 
-    def _record(
-        self, msg: Any, value: Any, error: BaseException | None, undecided: bool
-    ) -> None:
+    def _record(self, msg: Any, value: Any, error: BaseException | None, undecided: bool) -> None:
         """Write an answer from further out into the log of everything that it passed.
 
         A computation's own log keeps only what was undecided when it left: what the model and its
@@ -418,7 +413,7 @@ class Computation:
     def _control(
         self, msg: Any, mark: Mark, clause: Clause, depth: int, ambient: tuple[Any, ...]
     ) -> Outcome:
-        """A clause takes the effect: its continuation leaves the stack, the clause takes its place."""
+        """A clause takes the effect: it takes the place of the frames that it may resume."""
         frames = self.frames
         at = len(frames) - 1
         while type(frames[at]) is not Activation or frames[at].mark is not mark:
@@ -427,7 +422,7 @@ class Computation:
         del frames[at:]
         while self.installed.pop().mark is not mark:
             pass
-        AMBIENT.set(captured[0].outer)
+        AMBIENT.set(ambient[:depth])
         plain = None if clause.is_generator else self._run_plainly
         k = Continuation(captured, segment, msg, 0, clause.name, plain)
         try:
@@ -439,9 +434,7 @@ class Computation:
             return None, None
         return value, None
 
-    def _resume(
-        self, request: Resumption, last: bool
-    ) -> Outcome:
+    def _resume(self, request: Resumption, last: bool) -> Outcome:
         """Put a continuation's frames back and answer the effect at their top."""
         k = request.k
         # Three references are ours: the request's, this local's and the argument's.
@@ -458,9 +451,7 @@ class Computation:
         self, k: Continuation, snapshot: Snapshot, value: Any, error: BaseException | None
     ) -> Outcome:
         outer = AMBIENT.get()
-        frames, snapshot.frames = snapshot.frames, []
-        activation = frames[0]
-        frames[0] = Activation(activation.mark, activation.origin, outer, activation.log)
+        frames = snapshot.take()
         installed = [frame for frame in frames if type(frame) is Activation]
         for activation in installed:
             activation.log = Answer(
@@ -471,8 +462,7 @@ class Computation:
         AMBIENT.set(outer + snapshot.segment)
         if error is not None:
             return None, error
-        msg = k.msg.copy()
-        return self._down(msg, value, len(outer))
+        return self._down(snapshot.msg.copy(), value, len(outer))
 
     def _run_plainly(self, k: Continuation, value: Any, error: BaseException | None) -> Any:
         """`k(value)` in a plain clause: a machine of its own runs the rest to its end."""
@@ -482,6 +472,14 @@ class Computation:
         inner = Computation([], (), None, driven=False, barrier=k.clause)
         inner.parent = self.parent
         return inner._drive(lambda: inner._enter(k, snapshot, value, error)).value
+
+
+def _place(mark: Mark, ambient: tuple[Any, ...]) -> int:
+    """Where the mark stands on the handler stack: the innermost place, as it may be there twice."""
+    for depth in range(len(ambient) - 1, -1, -1):
+        if ambient[depth] is mark:
+            return depth
+    return len(ambient)
 
 
 def is_decided(msg: Any) -> bool:
@@ -523,12 +521,12 @@ def _barrier(msg: Any, mark: Mark, barrier: str | None) -> BarrierError:
         f"the plain clause {barrier}, which called k(...) and waits for its result. Write that "
         f"clause as a generator: `result = yield k(value)` instead of `result = k(value)`"
         if barrier
-        else "a call of run(...) inside the handled model. Inside a model, write `yield model(...)` "
-        "or `yield from model(...)` instead of `run(model, ...)`"
+        else "a call of run(...) inside the handled model. Inside a model, write "
+        "`yield model(...)` or `yield from model(...)` instead of `run(model, ...)`"
     )
     return BarrierError(
-        f"{mark!r} takes {what}, performed at {msg.where}, but its continuation would have to reach "
-        f"through {through}."
+        f"{mark!r} takes {what}, performed at {msg.where}, but its continuation would have to "
+        f"reach through {through}."
     )
 
 
@@ -592,8 +590,9 @@ def rerun(origin: Origin, log: Answer | None, stop_at: Any, complete: bool) -> C
 def rebuild(k: Continuation) -> Snapshot:
     """The frames of a continuation, made again by replay."""
     computation = rerun(k.origin, k.log, k.msg, complete=True)
-    activation = Activation(k.mark, k.origin, (), k.log)
-    return Snapshot([activation, *computation.frames], (k.mark, *computation.segment))
+    frames, computation.frames = computation.frames, []
+    activation = Activation(k.mark, k.origin, k.log)
+    return Snapshot([activation, *frames], (k.mark, *computation.segment), computation.pending)
 
 
 # --- running --------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from collections.abc import Generator, Iterator
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from contpoutine.core.native import native
 from contpoutine.errors import UnperformedEffectError, UnperformedEffectWarning
@@ -230,7 +230,7 @@ def pure_sample(
     """The Python counterpart of the C function `sample`."""
     if not isinstance(name, str):
         raise TypeError(
-            f"the name of a sample site must be a string, not {type(name)!r}: sample(\"x\", ...)"
+            f'the name of a sample site must be a string, not {type(name)!r}: sample("x", ...)'
         )
     msg = PureMessage(type="sample", name=name, fn=fn)
     frame = sys._getframe(1)
@@ -258,6 +258,15 @@ def pure_machine_runs(change: int) -> None:
     _thread.machines = max(0, _thread.machines + change)
     if not _thread.machines:
         _thread.dropped = None
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Request(Protocol[T_co]):
+    """What a primitive gives, to a type checker: `x = yield from request` makes `x` a `T_co`."""
+
+    def __iter__(self) -> Generator[Any, Any, T_co]: ...
 
 
 Message: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from types import GeneratorType
 from typing import Any
 
@@ -33,9 +33,7 @@ def describe(model: Any) -> str:
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else str(name)
 
 
-def start(
-    model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Generator[Any, Any, Any]:
+def start(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, Any, Any]:
     """Call a model. Raises `NotAModelError` unless that gives a generator.
 
     >>> start(len, ("abc",), {})
@@ -44,7 +42,8 @@ def start(
     contpoutine.errors.NotAModelError: len is not a generator model: calling it gave 3, ...
     """
     if not callable(model):
-        hint = "; pass the function, not what calling it gave" if is_body(model) else ""
+        called = isinstance(model, GeneratorType)
+        hint = "; pass the function, not what calling it gave" if called else ""
         raise NotAModelError(f"a model is a generator function, not {model!r}{hint}")
     body = model(*args, **kwargs)
     if isinstance(body, GeneratorType):
@@ -53,14 +52,10 @@ def start(
         body.close()
     raise NotAModelError(
         f"{describe(model)} is not a generator model: calling it gave {_shorten(body)}, and no "
-        f"generator. A model yields its effects: `x = yield sample(\"x\", ...)`. A function that "
+        f'generator. A model yields its effects: `x = yield sample("x", ...)`. A function that '
         f"performs no effect at all becomes a model with `return value; yield`. Pyro-style "
         f"functions, which call sample without yield, belong to contpoutine.compat."
     )
-
-
-def is_body(x: Any) -> bool:
-    return isinstance(x, GeneratorType)
 
 
 def _shorten(x: Any) -> str:
@@ -68,7 +63,7 @@ def _shorten(x: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def innermost(body: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+def innermost(body: GeneratorType[Any, Any, Any]) -> GeneratorType[Any, Any, Any]:
     """The generator at the end of a chain of `yield from`."""
     while isinstance(body.gi_yieldfrom, GeneratorType):
         body = body.gi_yieldfrom

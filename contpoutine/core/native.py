@@ -6,6 +6,7 @@ here. `CONTPOUTINE_PURE=1` in the environment switches the extension off.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import sysconfig
@@ -23,10 +24,11 @@ def _load() -> tuple[ModuleType | None, str]:
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
         return None, "native capture does not support free-threaded builds of CPython"
     try:
-        from contpoutine import _native
+        # Not `from contpoutine import`: the package itself imports everything above this layer.
+        extension = importlib.import_module("contpoutine._native")
     except ImportError as error:
         return None, f"the C extension was not built for CPython {version} ({error})"
-    return _native, f"C extension for CPython {version}"
+    return extension, f"C extension for CPython {version}"
 
 
 native, reason = _load()

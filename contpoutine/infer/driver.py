@@ -14,6 +14,7 @@ from typing import Any
 
 from contpoutine.core.ambient import AMBIENT
 from contpoutine.core.capture import Strategy, provider
+from contpoutine.core.continuation import CHANGED, Origin
 from contpoutine.core.handler import Mark
 from contpoutine.core.machine import (
     Computation,
@@ -22,7 +23,6 @@ from contpoutine.core.machine import (
     is_decided,
     rerun,
 )
-from contpoutine.core.continuation import CHANGED, Origin
 from contpoutine.core.model import describe, start
 from contpoutine.core.record import Answer
 from contpoutine.distributions import Delta
@@ -263,6 +263,8 @@ class Driver:
         weight: float,
     ) -> Choice:
         scale = self.scale_of(msg)
+        if scale < 1.0:
+            self.bounded = False  # the weights of the choices add up to more than one
         watch = provider().watch(computation.frames, computation.segment, self.origin.outside)
         place = Place(computation, watch)
         if isinstance(offered, ElementChoices):

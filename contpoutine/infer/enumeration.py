@@ -13,8 +13,8 @@ from contpoutine.core.native import native
 from contpoutine.core.native import reason as native_reason
 from contpoutine.errors import BudgetError, CaptureError
 from contpoutine.infer.driver import Driver
-from contpoutine.infer.native_explorer import NativeExplorer
 from contpoutine.infer.explorer import ORDERS, Explorer, Order
+from contpoutine.infer.native_explorer import NativeExplorer
 from contpoutine.infer.posterior import Posterior
 
 _SHOWN_CHOICES = 12
@@ -81,9 +81,7 @@ def enumerate(
     return functools.update_wrapper(infer, model, assigned=("__doc__",), updated=())
 
 
-def _check(
-    model: Any, order: Any, strategy: Any, max_executions: Any, max_seconds: Any
-) -> None:
+def _check(model: Any, order: Any, strategy: Any, max_executions: Any, max_seconds: Any) -> None:
     if not callable(model):
         raise TypeError(
             f"infer.enumerate needs a model (a generator function), not {model!r}; its arguments "

@@ -19,7 +19,8 @@ from collections import deque
 from typing import Any, Literal, get_args
 
 from contpoutine.core.capture import provider
-from contpoutine.infer.driver import Choice, Computation, Driver, Leaf, Place, Pruned
+from contpoutine.core.machine import Computation
+from contpoutine.infer.driver import Choice, Driver, Leaf, Place, Pruned
 from contpoutine.infer.tree import Tree
 
 Order = Literal["depth_first", "breadth_first", "likely_first"]
@@ -29,8 +30,20 @@ ORDERS: tuple[str, ...] = get_args(Order)
 class ChoicePoint:
     """A suspended execution, and the values that it has not been resumed with yet."""
 
-    __slots__ = ("log_prior", "log_weight", "name", "next", "node", "number", "picks", "state", "visit")
-    __slots__ += ("log_probs", "scale", "values")  # type: ignore[operator]
+    __slots__ = (
+        "log_prior",
+        "log_probs",
+        "log_weight",
+        "name",
+        "next",
+        "node",
+        "number",
+        "picks",
+        "scale",
+        "state",
+        "values",
+        "visit",
+    )
 
     def __init__(
         self,

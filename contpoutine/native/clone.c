@@ -42,6 +42,7 @@ typedef struct {
     int *index; /* open addressing over `pairs` once there are many */
     size_t mask;
     int located; /* the CaptureError in flight already names a frame */
+    int aliased; /* something copied has more than one owner */
     int depth;   /* of `copy` within itself */
     Pair inline_pairs[INLINE_PAIRS];
 } Fork;
@@ -118,6 +119,7 @@ remember(Fork *fork, PyObject *from, PyObject *to)
     }
     Py_ssize_t k = fork->n++;
     fork->pairs[k] = (Pair){from, Py_NewRef(to)};
+    fork->aliased |= Py_REFCNT(from) > 1;
     if (fork->index != NULL) {
         size_t i = hash_pointer(from) & fork->mask;
         while (fork->index[i] >= 0) {
@@ -139,6 +141,7 @@ fork_begin(Fork *fork, PyObject *outside)
     fork->index = NULL;
     fork->mask = 0;
     fork->located = 0;
+    fork->aliased = 0;
     fork->depth = 0;
 }
 
@@ -203,6 +206,7 @@ locate(Fork *fork, Frame *frame, int slot)
 
 static PyObject *copy(Fork *fork, PyObject *o);
 static PyObject *copy_generator(Fork *fork, PyObject *o);
+static PyObject *str_locals; /* "<locals>" */
 
 /* A class that a module holds under its name is shared. One that the model made is refused: what
    its body and its methods hold would be shared with it. */
@@ -440,24 +444,35 @@ copy_cell(Fork *fork, PyObject *o)
     return fresh;
 }
 
-/* A function is copied if something it holds is owned: a cell of its closure, or a default. */
+/* Was the function made by another function as it ran? Then it may be the model's own, and its
+   attributes with it. */
+static int
+is_local_function(PyFunctionObject *f)
+{
+    return PyUnicode_Find(f->func_qualname, str_locals, 0, PyUnicode_GET_LENGTH(f->func_qualname),
+                          1) >= 0;
+}
+
+/* A function is copied if the model may have made it, or if something it holds is owned: a cell of
+   its closure, a default, an attribute. */
 static PyObject *
 copy_function(Fork *fork, PyObject *o)
 {
     PyFunctionObject *f = (PyFunctionObject *)o;
-    if (f->func_closure == NULL && f->func_defaults == NULL && f->func_kwdefaults == NULL &&
+    int changed = is_local_function(f);
+    if (!changed && f->func_closure == NULL && f->func_defaults == NULL &&
+        f->func_kwdefaults == NULL &&
         (f->func_dict == NULL || PyDict_GET_SIZE(f->func_dict) == 0)) {
         return Py_NewRef(o);
     }
     PyObject *from[4] = {f->func_closure, f->func_defaults, f->func_kwdefaults, f->func_dict};
     PyObject *to[4] = {NULL, NULL, NULL, NULL};
     PyObject *result = NULL;
-    int changed = 0;
     for (int i = 0; i < 4; i++) {
         if (from[i] == NULL || (i >= 2 && PyDict_GET_SIZE(from[i]) == 0)) {
             continue;
         }
-        if (i >= 2) { /* a dict of its own: copied only if a value in it is owned */
+        if (i >= 2 && !changed) { /* a dict of its own: copied only if a value in it is owned */
             Py_ssize_t at = 0;
             PyObject *key, *value;
             int owned = 0;
@@ -1046,10 +1061,10 @@ copy_generator(Fork *fork, PyObject *o)
     fresh->gi_exc_state.exc_value = NULL;
     fresh->gi_exc_state.previous_item = NULL;
     fresh->gi_origin_or_finalizer = NULL;
-    fresh->gi_hooks_inited = gen->gi_hooks_inited;
-    fresh->gi_closed = gen->gi_closed;
-    fresh->gi_running_async = gen->gi_running_async;
-    fresh->gi_frame_state = gen->gi_frame_state;
+    fresh->gi_hooks_inited = 0;
+    fresh->gi_closed = 0;
+    fresh->gi_running_async = 0;
+    fresh->gi_frame_state = (signed char)compat_gen_state(gen);
 
     Frame *to = compat_gen_frame(fresh);
     memcpy(to, from, offsetof(Frame, localsplus));
@@ -1168,6 +1183,27 @@ silence_copies(Fork *fork)
     }
 }
 
+PyObject *
+fork_frame(PyObject *frame, PyObject *outside, int *aliased)
+{
+    Fork fork;
+    fork_begin(&fork, outside);
+    PyObject *fresh = copy(&fork, frame);
+    *aliased = fork.aliased;
+    if (fresh == NULL) {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        message_quiet(+1);
+        silence_copies(&fork);
+        fork_end(&fork);
+        message_quiet(-1);
+        PyErr_Restore(type, value, traceback);
+        return NULL;
+    }
+    fork_end(&fork);
+    return fresh;
+}
+
 /* --- dropping ------------------------------------------------------------------------------ */
 
 /* A suspended generator that is dropped takes along what only it holds: other generators too, in
@@ -1267,41 +1303,63 @@ reaper_visit(PyObject *o, void *arg)
 }
 
 static void
-silence_all(PyObject *frame)
+reaper_begin(Reaper *r)
 {
-    if (!PyGen_CheckExact(frame) || Py_REFCNT(frame) != 1) {
-        return;
-    }
-    Reaper r;
-    r.doomed = r.inline_doomed;
-    r.doomed_room = INLINE_DOOMED;
-    r.doomed[0] = frame;
-    r.n_doomed = 1;
-    r.accounts = r.inline_accounts;
-    r.mask = INLINE_ACCOUNTS - 1;
-    r.n_accounts = 0;
-    memset(r.inline_accounts, 0, sizeof(r.inline_accounts));
-    while (r.n_doomed > 0) {
-        PyObject *o = r.doomed[--r.n_doomed];
-        if (PyGen_CheckExact(o)) {
+    r->doomed = r->inline_doomed;
+    r->doomed_room = INLINE_DOOMED;
+    r->n_doomed = 0;
+    r->accounts = r->inline_accounts;
+    r->mask = INLINE_ACCOUNTS - 1;
+    r->n_accounts = 0;
+    memset(r->inline_accounts, 0, sizeof(r->inline_accounts));
+}
+
+/* Silence the generators in reach, or, with a list, freeze them and note them there. */
+static int
+reaper_run(Reaper *r, PyObject *frozen)
+{
+    int rc = 0;
+    while (rc == 0 && r->n_doomed > 0) {
+        PyObject *o = r->doomed[--r->n_doomed];
+        int is_gen = PyGen_CheckExact(o);
+        if (is_gen) {
             PyGenObject *gen = (PyGenObject *)o;
-            if (!compat_gen_is_suspended(gen) && !compat_gen_is_created(gen)) {
+            if ((!compat_gen_is_suspended(gen) && !compat_gen_is_created(gen)) ||
+                (frozen != NULL && compat_gen_is_frozen(gen))) {
                 continue;
             }
         }
         traverseproc traverse = Py_TYPE(o)->tp_traverse;
-        if (traverse != NULL && traverse(o, reaper_visit, &r) < 0) {
-            break; /* out of memory: what was not reached may run its clean-up */
+        if (traverse != NULL && traverse(o, reaper_visit, r) < 0) {
+            rc = -1; /* out of memory: what was not reached may run its clean-up */
         }
-        if (PyGen_CheckExact(o)) {
+        if (is_gen && frozen == NULL) {
             silence((PyGenObject *)o);
         }
+        else if (is_gen && rc == 0) {
+            rc = PyList_Append(frozen, o);
+            if (rc == 0) {
+                compat_gen_freeze((PyGenObject *)o);
+            }
+        }
     }
-    if (r.doomed != r.inline_doomed) {
-        PyMem_Free(r.doomed);
+    if (r->doomed != r->inline_doomed) {
+        PyMem_Free(r->doomed);
     }
-    if (r.accounts != r.inline_accounts) {
-        PyMem_Free(r.accounts);
+    if (r->accounts != r->inline_accounts) {
+        PyMem_Free(r->accounts);
+    }
+    return rc;
+}
+
+static void
+silence_all(PyObject *frame)
+{
+    if (PyGen_CheckExact(frame) && Py_REFCNT(frame) == 1) {
+        Reaper r;
+        reaper_begin(&r);
+        r.doomed[r.n_doomed++] = frame;
+        reaper_run(&r, NULL);
     }
 }
 
@@ -1388,6 +1446,13 @@ scan(Scan *s, PyObject *o)
     }
     return type->tp_traverse == NULL || !PyObject_IS_GC(o) ? 0
                                                            : type->tp_traverse(o, scan_visit, s);
+}
+
+int
+is_shared(PyObject *o)
+{
+    PyObject *rule = rule_for(Py_TYPE(o));
+    return rule == NULL ? -1 : rule == rule_share;
 }
 
 int
@@ -1510,6 +1575,57 @@ native_fork(PyObject *Py_UNUSED(module), PyObject *args)
     return result;
 }
 
+static void
+thaw_all(PyObject *frozen)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(frozen); i++) {
+        PyGenObject *gen = (PyGenObject *)PyList_GET_ITEM(frozen, i);
+        if (compat_gen_is_frozen(gen)) {
+            compat_gen_thaw(gen);
+        }
+    }
+}
+
+/* Suspended frames that lie in store are frozen, with the generators that only they hold. A cycle
+   through them can then be collected in any order: no finalizer finds anything to run. */
+static PyObject *
+native_freeze(PyObject *Py_UNUSED(module), PyObject *frames)
+{
+    if (!PyList_Check(frames)) {
+        PyErr_SetString(PyExc_TypeError, "frames must be a list");
+        return NULL;
+    }
+    PyObject *frozen = PyList_New(0);
+    if (frozen == NULL) {
+        return NULL;
+    }
+    Reaper r;
+    reaper_begin(&r);
+    int rc = 0;
+    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(frames); i++) {
+        if (PyGen_CheckExact(PyList_GET_ITEM(frames, i))) {
+            rc = reaper_doom(&r, PyList_GET_ITEM(frames, i));
+        }
+    }
+    if (reaper_run(&r, frozen) < 0 || rc < 0) {
+        thaw_all(frozen);
+        Py_DECREF(frozen);
+        return PyErr_NoMemory();
+    }
+    return frozen;
+}
+
+static PyObject *
+native_thaw(PyObject *Py_UNUSED(module), PyObject *frozen)
+{
+    if (!PyList_Check(frozen)) {
+        PyErr_SetString(PyExc_TypeError, "what freeze() gave is needed");
+        return NULL;
+    }
+    thaw_all(frozen);
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 native_discard(PyObject *Py_UNUSED(module), PyObject *frames)
 {
@@ -1593,6 +1709,9 @@ static PyMethodDef clone_functions[] = {
      "fork(frames, ambient, outside=None) -> (frames, ambient): copies of suspended generators and "
      "of the handlers on their stack, made with one memo.\n\nRaises CaptureError where something "
      "cannot be copied; nothing has changed then."},
+    {"freeze", native_freeze, METH_O,
+     "freeze(frames): until thaw() gets what this returns, nothing can run the frames."},
+    {"thaw", native_thaw, METH_O, "thaw(frozen): what freeze() froze can go on."},
     {"discard", native_discard, METH_O,
      "discard(frames): empty the list, dropping suspended generators without running them."},
     {"watch", native_watch, METH_VARARGS,
@@ -1616,8 +1735,9 @@ clone_ready(PyObject *module)
     rule_refuse = PyUnicode_InternFromString("has no rule that says how a fork copies it");
     str_opaque = PyUnicode_InternFromString("fork_opaque");
     str_version = PyUnicode_InternFromString("_version");
+    str_locals = PyUnicode_InternFromString("<locals>");
     if (rules == NULL || known_classes == NULL || rule_share == NULL || rule_watch == NULL || rule_iterate == NULL || rule_holds == NULL ||
-        rule_refuse == NULL || str_opaque == NULL || str_version == NULL ||
+        rule_refuse == NULL || str_opaque == NULL || str_version == NULL || str_locals == NULL ||
         PyType_Ready(&ProxyType) < 0 ||
         PyModule_AddObjectRef(module, "SHARE", rule_share) < 0 ||
         PyModule_AddObjectRef(module, "WATCH", rule_watch) < 0 ||

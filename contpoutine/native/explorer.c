@@ -12,6 +12,12 @@
    answer is a state that this loop treats as opaque. Both kinds live in one frontier and write one
    tree.
 
+   The frames of an execution are a linked stack, and branches share what lies below the top: a
+   frame that waits for the one above it to return does not change meanwhile. It is cloned when
+   the frame above returns and somebody else still shares it. So a choice costs the same however
+   deep the calls are. That holds for frames that own what they hold; where two frames hold one
+   object, or a handler with a state is installed, the whole stack is cloned with one memo.
+
    The ambient stack is a context variable. Between two resumptions it is the explorer's base,
    which is empty; while an execution runs it is the execution's own. */
 
@@ -20,16 +26,264 @@
 
 enum { DEPTH_FIRST, BREADTH_FIRST, LIKELY_FIRST };
 
+/* --- stacks of frames ----------------------------------------------------------------------- */
+
+typedef struct Frames {
+    Py_ssize_t refs;
+    struct Frames *below;
+    PyObject *gen;
+    PyObject *spare;   /* a clone made ahead of time, to see whether it can be made */
+    PyObject *watch;   /* tensors in reach of a frame that waits, with their versions; or NULL */
+    char ready;        /* looked at as a frame that waits: the next two say what was found */
+    char shareable;    /* this frame and those below can be cloned one by one */
+    char watched;      /* this frame or one below has something to watch */
+} Frames;
+
+static Frames *
+frames_push(Frames *below, PyObject *gen) /* steals both */
+{
+    Frames *top = PyMem_Malloc(sizeof(Frames));
+    if (top == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    *top = (Frames){.refs = 1, .below = below, .gen = gen};
+    return top;
+}
+
+static Frames *
+frames_share(Frames *frames)
+{
+    if (frames != NULL) {
+        frames->refs++;
+    }
+    return frames;
+}
+
+/* Let go of a stack; frames that nobody else shares are dropped without running. */
+static void
+frames_drop(Frames *frames)
+{
+    while (frames != NULL && --frames->refs == 0) {
+        Frames *below = frames->below;
+        discard_frame(frames->gen);
+        discard_frame(frames->spare);
+        Py_XDECREF(frames->watch);
+        PyMem_Free(frames);
+        frames = below;
+    }
+}
+
+static Py_ssize_t
+frames_depth(Frames *frames)
+{
+    Py_ssize_t n = 0;
+    for (; frames != NULL; frames = frames->below) {
+        n++;
+    }
+    return n;
+}
+
+/* The generators of a stack, outermost first, borrowed. Free the array with PyMem_Free. */
+static PyObject **
+frames_array(Frames *frames, Py_ssize_t n)
+{
+    PyObject **items = PyMem_Malloc((size_t)n * sizeof(PyObject *));
+    if (items == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (Py_ssize_t i = n; i > 0; i--, frames = frames->below) {
+        items[i - 1] = frames->gen;
+    }
+    return items;
+}
+
+/* All of a stack cloned with one memo, with its handlers. */
+static int
+frames_fork_whole(Frames *frames, PyObject *segment, PyObject *outside, Frames **fresh,
+                  PyObject **segment_fresh)
+{
+    Py_ssize_t n = frames_depth(frames), i = 0;
+    PyObject **items = frames_array(frames, n);
+    PyObject **copies = PyMem_Calloc((size_t)n, sizeof(PyObject *));
+    int rc = -1;
+    *fresh = NULL;
+    if (items == NULL || copies == NULL) {
+        PyErr_NoMemory();
+    }
+    else if (fork_computation(items, n, segment, outside, copies, segment_fresh) == 0) {
+        rc = 0;
+        for (; i < n && rc == 0; i++) {
+            Frames *top = frames_push(*fresh, copies[i]);
+            if (top == NULL) {
+                rc = -1;
+                break;
+            }
+            *fresh = top;
+        }
+        if (rc < 0) {
+            for (; i < n; i++) {
+                discard_frame(copies[i]);
+            }
+            frames_drop(*fresh);
+            Py_CLEAR(*segment_fresh);
+        }
+    }
+    PyMem_Free(items);
+    PyMem_Free(copies);
+    return rc;
+}
+
+/* Look at frames that wait, once each: can they be cloned one by one, and what is to be watched?
+   0 or -1. */
+static int
+frames_make_ready(Frames *frames, PyObject *outside, PyObject *base)
+{
+    Py_ssize_t n = 0;
+    for (Frames *f = frames; f != NULL && !f->ready; f = f->below) {
+        n++;
+    }
+    for (; n > 0; n--) { /* deepest first, for a frame's answer includes those below it */
+        Frames *f = frames;
+        for (Py_ssize_t i = 1; i < n; i++) {
+            f = f->below;
+        }
+        int aliased = 0;
+        f->shareable = f->below == NULL || f->below->shareable;
+        if (f->shareable) {
+            f->spare = fork_frame(f->gen, outside, &aliased);
+            if (f->spare == NULL) {
+                if (!PyErr_ExceptionMatches(err_capture)) {
+                    return -1;
+                }
+                PyErr_Clear(); /* cloning the whole stack will say it again */
+                f->shareable = 0;
+            }
+            else if (aliased) {
+                discard_frame(f->spare);
+                f->spare = NULL;
+                f->shareable = 0;
+            }
+        }
+        if (watching) {
+            f->watch = watch_computation(&f->gen, 1, base, outside);
+            if (f->watch == NULL && PyErr_Occurred()) {
+                return -1;
+            }
+        }
+        f->watched = f->watch != NULL || (f->below != NULL && f->below->watched);
+        f->ready = 1;
+    }
+    return 0;
+}
+
+static int
+frames_watch_holds(Frames *frames)
+{
+    for (; frames != NULL && frames->watched; frames = frames->below) {
+        if (frames->watch != NULL) {
+            int holds = watch_holds(frames->watch);
+            if (holds <= 0) {
+                return holds;
+            }
+        }
+    }
+    return 1;
+}
+
+/* Make the top frame our own before it runs: others may share it. */
+static int
+frames_own_top(Frames **frames, PyObject *outside, PyObject *segment)
+{
+    Frames *top = *frames;
+    if (top == NULL || top->refs == 1) {
+        if (top != NULL && top->ready) { /* it waits no more */
+            discard_frame(top->spare);
+            top->spare = NULL;
+            Py_CLEAR(top->watch);
+            top->ready = 0;
+        }
+        return 0;
+    }
+    PyObject *gen = top->spare;
+    int aliased = 0;
+    top->spare = NULL;
+    if (gen == NULL) {
+        gen = fork_frame(top->gen, outside, &aliased);
+        if (gen != NULL && aliased) { /* it has come to share something meanwhile */
+            discard_frame(gen);
+            Frames *fresh;
+            PyObject *segment_fresh;
+            if (frames_fork_whole(top, segment, outside, &fresh, &segment_fresh) < 0) {
+                return -1;
+            }
+            Py_DECREF(segment_fresh);
+            frames_drop(top);
+            *frames = fresh;
+            return 0;
+        }
+    }
+    if (gen == NULL) {
+        return -1;
+    }
+    Frames *own = frames_push(frames_share(top->below), gen);
+    if (own == NULL) {
+        frames_drop(top->below);
+        discard_frame(gen);
+        return -1;
+    }
+    frames_drop(top);
+    *frames = own;
+    return 0;
+}
+
+/* A second stack in the same state. */
+static int
+frames_fork(Frames *frames, PyObject *segment, PyObject *outside, PyObject *base, Frames **fresh,
+            PyObject **segment_fresh)
+{
+    int alone = frames->below == NULL && PyTuple_GET_SIZE(segment) == 0;
+    int share = alone;
+    if (!alone) {
+        share = 1;
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(segment) && share == 1; i++) {
+            share = is_shared(PyTuple_GET_ITEM(segment, i));
+        }
+        if (share < 0 || (share && frames_make_ready(frames->below, outside, base) < 0)) {
+            return -1;
+        }
+        share = share && (frames->below == NULL || frames->below->shareable);
+    }
+    if (share) {
+        int aliased = 0;
+        PyObject *gen = fork_frame(frames->gen, outside, &aliased);
+        if (gen == NULL) {
+            return -1;
+        }
+        if (frames->below == NULL || !aliased) {
+            *fresh = frames_push(frames_share(frames->below), gen);
+            if (*fresh == NULL) {
+                frames_drop(frames->below);
+                discard_frame(gen);
+                return -1;
+            }
+            *segment_fresh = Py_NewRef(segment);
+            return 0;
+        }
+        discard_frame(gen);
+    }
+    return frames_fork_whole(frames, segment, outside, fresh, segment_fresh);
+}
+
 /* --- choice points -------------------------------------------------------------------------- */
 
 typedef struct {
-    PyObject *state;   /* opaque: a state of the driver's; NULL: bare */
-    PyObject **frames; /* bare: the suspended generators; NULL once moved */
-    PyObject *frame;   /* where a single frame is kept */
-    Py_ssize_t n_frames;
+    PyObject *state; /* opaque: a state of the driver's; NULL: bare */
+    Frames *frames;  /* bare: the suspended generators; NULL once moved */
     PyObject *segment; /* bare: the Messengers installed inside, outermost first */
     PyObject *msg;     /* bare: the request that waits for an answer */
-    PyObject *watch; /* bare: tensors in reach, with their versions; or NULL */
+    PyObject *watch;   /* bare: tensors in reach, with their versions; or NULL */
     PyObject *values, *log_probs;
     int node, visit;
     double log_weight, log_prior, scale, key;
@@ -47,17 +301,9 @@ log_prob_of(Point *point, int pick)
 static void
 point_drop_frames(Point *point)
 {
-    PyObject **frames = point->frames;
-    if (frames == NULL) {
-        return;
-    }
+    Frames *frames = point->frames;
     point->frames = NULL;
-    for (Py_ssize_t i = point->n_frames; i > 0; i--) {
-        discard_frame(frames[i - 1]);
-    }
-    if (frames != &point->frame) {
-        PyMem_Free(frames);
-    }
+    frames_drop(frames);
 }
 
 static void
@@ -111,11 +357,9 @@ typedef struct {
     int at_node; /* where the resumption that is running came from */
 } Explorer;
 
-/* Frames of an execution while it runs. */
+/* An execution while it runs. Its top frame is its own; those below may be shared. */
 typedef struct {
-    PyObject **items;
-    Py_ssize_t n, room;
-    PyObject *few[6];
+    Frames *top;
 } Run;
 
 static PyObject *ambient_var;                        /* core.ambient.AMBIENT */
@@ -131,57 +375,64 @@ static PyObject *str_value, *str_weight, *str_named, *str_state, *str_name, *str
     *str_note, *str_body, *str_blame, *str_hidden, *str_wait, *str_scale_of, *str_process, *str_postprocess,
     *str_pyro_sample, *str_pyro_post_sample, *str_clone;
 
-static void
-run_init(Run *run)
+static int
+run_push(Run *run, PyObject *gen) /* steals `gen` */
 {
-    run->items = run->few;
-    run->n = 0;
-    run->room = 6;
+    Frames *top = frames_push(run->top, gen);
+    if (top == NULL) {
+        Py_DECREF(gen);
+        return -1;
+    }
+    run->top = top;
+    return 0;
 }
 
+/* The top frame has ended: drop it, and make the one below ready to run. */
 static int
-run_push(Run *run, PyObject *frame) /* steals `frame` */
+run_pop(Explorer *self, Run *run)
 {
-    if (run->n == run->room) {
-        Py_ssize_t room = run->room * 2;
-        PyObject **items = PyMem_Malloc((size_t)room * sizeof(PyObject *));
-        if (items == NULL) {
-            Py_DECREF(frame);
-            PyErr_NoMemory();
-            return -1;
-        }
-        memcpy(items, run->items, (size_t)run->n * sizeof(PyObject *));
-        if (run->items != run->few) {
-            PyMem_Free(run->items);
-        }
-        run->items = items;
-        run->room = room;
-    }
-    run->items[run->n++] = frame;
-    return 0;
+    Frames *top = run->top;
+    run->top = top->below;
+    Py_DECREF(top->gen);
+    PyMem_Free(top);
+    return frames_own_top(&run->top, self->outside, self->base);
 }
 
 static void
 run_end(Run *run) /* what is left is dropped without running */
 {
-    while (run->n > 0) {
-        discard_frame(run->items[--run->n]);
-    }
-    if (run->items != run->few) {
-        PyMem_Free(run->items);
-        run->items = run->few;
-    }
+    frames_drop(run->top);
+    run->top = NULL;
 }
 
+/* Hand the frames over as a list, all of them our own. */
 static PyObject *
-run_to_list(Run *run) /* hands the frames over */
+run_to_list(Explorer *self, Run *run)
 {
-    PyObject *list = PyList_New(run->n);
-    if (list != NULL) {
-        for (Py_ssize_t i = 0; i < run->n; i++) {
-            PyList_SET_ITEM(list, i, run->items[i]);
+    int shared = 0;
+    for (Frames *f = run->top; f != NULL; f = f->below) {
+        shared |= f->refs > 1;
+    }
+    if (shared) {
+        Frames *fresh;
+        PyObject *segment;
+        if (frames_fork_whole(run->top, self->base, self->outside, &fresh, &segment) < 0) {
+            return NULL;
         }
-        run->n = 0;
+        Py_DECREF(segment);
+        frames_drop(run->top);
+        run->top = fresh;
+    }
+    Py_ssize_t n = frames_depth(run->top);
+    PyObject *list = PyList_New(n);
+    for (Py_ssize_t i = n; list != NULL && i > 0; i--) {
+        PyList_SET_ITEM(list, i - 1, Py_NewRef(run->top->gen));
+        Frames *below = run->top->below;
+        Py_DECREF(run->top->gen);
+        discard_frame(run->top->spare);
+        Py_XDECREF(run->top->watch);
+        PyMem_Free(run->top);
+        run->top = below;
     }
     return list;
 }
@@ -554,7 +805,7 @@ hand_over(Explorer *self, Run *run, PyObject *method, PyObject *x, PyObject *y, 
           double log_weight, double log_prior)
 {
     PyObject *answers = answers_to(self, node);
-    PyObject *frames = answers == NULL ? NULL : run_to_list(run);
+    PyObject *frames = answers == NULL ? NULL : run_to_list(self, run);
     PyObject *event = frames == NULL ? NULL
                                      : PyObject_CallMethodObjArgs(self->driver, method, frames,
                                                                   answers, x, y, NULL);
@@ -576,7 +827,7 @@ adopt(Explorer *self, Run *run, PyObject *request, int node, double log_weight, 
 static int
 throw(Explorer *self, Run *run, int node, double log_weight, double log_prior)
 {
-    if (run->n == 0) {
+    if (run->top == NULL) {
         return -1;
     }
     PyObject *type, *error, *traceback;
@@ -775,6 +1026,9 @@ suspend(Explorer *self, Run *run, PyObject *segment, Message *msg, int node, dou
         if (scale == -1.0 && PyErr_Occurred()) {
             return -1;
         }
+        if (scale < 1.0) {
+            self->bounded = 0; /* the weights of the choices add up to more than one */
+        }
     }
     if (is_finite(fn)) {
         values = slot_of(fn, at_values);
@@ -803,27 +1057,17 @@ suspend(Explorer *self, Run *run, PyObject *segment, Message *msg, int node, dou
     }
     point->segment = Py_NewRef(segment);
     if (watching || segment != self->base) {
-        point->watch = watch_computation(run->items, run->n, segment, self->outside);
-        if (point->watch == NULL && PyErr_Occurred()) {
+        /* A handler with a state is in reach of every frame; without one, each frame is looked at
+           by itself, the waiting ones once. */
+        point->watch = watch_computation(&run->top->gen, 1, segment, self->outside);
+        if ((point->watch == NULL && PyErr_Occurred()) ||
+            (watching && frames_make_ready(run->top->below, self->outside, self->base) < 0)) {
             point_free(point);
             return -1;
         }
     }
-    if (run->n > 1) {
-        point->frames = PyMem_Malloc((size_t)run->n * sizeof(PyObject *));
-        if (point->frames == NULL) {
-            point_free(point);
-            PyErr_NoMemory();
-            return -1;
-        }
-        memcpy(point->frames, run->items, (size_t)run->n * sizeof(PyObject *));
-    }
-    else {
-        point->frame = run->items[0];
-        point->frames = &point->frame;
-    }
-    point->n_frames = run->n;
-    run->n = 0;
+    point->frames = run->top;
+    run->top = NULL;
     point->msg = Py_NewRef(msg);
     if (frontier_push(self, point) < 0) {
         point_free(point);
@@ -877,7 +1121,7 @@ perform(Explorer *self, Run *run, PyObject *segment, Message *msg, PyObject **va
     }
     if (!decided) {
         int rc = suspend(self, run, segment, msg, *node, *log_weight, log_prior);
-        if (rc < 0 && run->n > 0) { /* the site itself was refused */
+        if (rc < 0 && run->top != NULL) { /* the site itself was refused */
             blame(self, msg);
         }
         return rc;
@@ -913,7 +1157,13 @@ lost_request(Explorer *self, Run *run, PySendResult sent, PyObject *request, int
              double log_weight, double log_prior)
 {
     if (sent == PYGEN_RETURN) {
-        Py_DECREF(run->items[--run->n]);
+        PyObject *type, *error, *traceback;
+        PyErr_Fetch(&type, &error, &traceback);
+        if (run_pop(self, run) < 0) {
+            PyErr_Clear();
+            run_end(run);
+        }
+        PyErr_Restore(type, error, traceback);
     }
     else if (Message_CheckExact(request)) {
         ((Message *)request)->performed = 1;
@@ -929,19 +1179,28 @@ run_bare(Explorer *self, Run *run, PyObject *value, int node, double log_weight,
 {
     for (;;) {
         PyObject *request = NULL;
-        PySendResult sent = PyIter_Send(run->items[run->n - 1], value, &request);
+        PySendResult sent = PyIter_Send(run->top->gen, value, &request);
         Py_CLEAR(value);
         if (sent == PYGEN_ERROR) {
             message_raise_dropped(); /* the model failed on its own: that is the better story */
-            Py_DECREF(run->items[--run->n]);
+            PyObject *type, *error, *traceback;
+            PyErr_Fetch(&type, &error, &traceback);
+            if (run_pop(self, run) < 0) {
+                PyErr_Clear();
+                run_end(run);
+            }
+            PyErr_Restore(type, error, traceback);
             return throw(self, run, node, log_weight, log_prior);
         }
         if (message_raise_dropped() < 0) {
             return lost_request(self, run, sent, request, node, log_weight, log_prior);
         }
         if (sent == PYGEN_RETURN) {
-            Py_DECREF(run->items[--run->n]);
-            if (run->n > 0) {
+            if (run_pop(self, run) < 0) {
+                Py_DECREF(request);
+                return FAILED;
+            }
+            if (run->top != NULL) {
                 value = request;
                 continue;
             }
@@ -1036,8 +1295,11 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment
     if (point->frames == NULL) {
         return 1;
     }
-    if (point->watch != NULL) {
-        int holds = watch_holds(point->watch);
+    if (point->watch != NULL || (point->frames->below != NULL && point->frames->below->watched)) {
+        int holds = point->watch == NULL ? 1 : watch_holds(point->watch);
+        if (holds > 0) {
+            holds = frames_watch_holds(point->frames->below);
+        }
         if (holds < 0) {
             return -1;
         }
@@ -1047,29 +1309,16 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment
             return 1;
         }
     }
-    Py_ssize_t n = point->n_frames;
-    if (n > run->room) {
-        PyObject **items = PyMem_Malloc((size_t)n * sizeof(PyObject *));
-        if (items == NULL) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        run->items = items;
-        run->room = n;
-    }
     if (!last) {
+        Frames *copy;
         PyObject *segment_copy;
-        if (fork_computation(point->frames, n, point->segment, self->outside, run->items,
-                             &segment_copy) == 0) {
+        if (frames_fork(point->frames, point->segment, self->outside, self->base, &copy,
+                        &segment_copy) == 0) {
             /* The copy is kept, the original goes on. */
-            for (Py_ssize_t i = 0; i < n; i++) {
-                PyObject *copy = run->items[i];
-                run->items[i] = point->frames[i];
-                point->frames[i] = copy;
-            }
+            run->top = point->frames;
+            point->frames = copy;
             *segment = point->segment;
             point->segment = segment_copy;
-            run->n = n;
             self->clones++;
             return 0;
         }
@@ -1092,11 +1341,7 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment
         }
         Py_DECREF(done);
     }
-    memcpy(run->items, point->frames, (size_t)n * sizeof(PyObject *));
-    run->n = n;
-    if (point->frames != &point->frame) {
-        PyMem_Free(point->frames);
-    }
+    run->top = point->frames;
     point->frames = NULL;
     *segment = Py_NewRef(point->segment);
     return 0;
@@ -1164,8 +1409,7 @@ resume(Explorer *self, Point *point, int pick, int last, int node, double log_we
         Py_XDECREF(state);
         return rc;
     }
-    Run run;
-    run_init(&run);
+    Run run = {NULL};
     PyObject *reason = NULL, *segment = NULL;
     int rc = take_frames(self, point, last, &run, &segment, &reason);
     if (rc == 0) {
@@ -1190,8 +1434,7 @@ static int
 begin(Explorer *self)
 {
     self->begun = 1;
-    Run run;
-    run_init(&run);
+    Run run = {NULL};
     PyObject *body = PyObject_CallMethodNoArgs(self->driver, str_body);
     if (body == NULL || run_push(&run, body) < 0) {
         return -1;
@@ -1411,8 +1654,10 @@ explorer_traverse(Explorer *self, visitproc visit, void *arg)
         Py_VISIT(point->msg);
         Py_VISIT(point->watch);
         Py_VISIT(point->values);
-        for (Py_ssize_t k = 0; point->frames != NULL && k < point->n_frames; k++) {
-            Py_VISIT(point->frames[k]);
+        for (Frames *f = point->frames; f != NULL && f->refs == 1; f = f->below) {
+            Py_VISIT(f->gen); /* a shared frame is left out: it must not be visited twice */
+            Py_VISIT(f->spare);
+            Py_VISIT(f->watch);
         }
     }
     return 0;

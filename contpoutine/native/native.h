@@ -67,6 +67,11 @@ int clone_ready(PyObject *module);
    `watch` may be NULL. 0 or -1 with an exception (CaptureError: cannot be cloned). */
 int fork_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *outside,
                      PyObject **frames_out, PyObject **ambient_out);
+/* Clone one suspended generator by itself. `aliased`: what was copied has other owners as well, so
+   a frame that is copied another time could come to hold another copy. */
+PyObject *fork_frame(PyObject *frame, PyObject *outside, int *aliased);
+/* 1 if branches share `o` as it is, by the rule for its type; 0 if not, -1 on error. */
+int is_shared(PyObject *o);
 /* Drop suspended frames without running anything of the model. Steals the reference. */
 void discard_frame(PyObject *frame);
 /* Nothing can change it, and nothing it refers to can: every branch may have it. (A subclass of

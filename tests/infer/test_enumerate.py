@@ -21,7 +21,6 @@ from contpoutine.errors import (
     NotAModelError,
     NotEnumerableError,
     OutsideSupportError,
-    SharedIteratorError,
     UnhandledEffectError,
     UnperformedEffectError,
     ZeroEvidenceError,
@@ -244,7 +243,9 @@ def test_a_tensor_changed_in_place_is_changed_in_one_branch_only(order, capture)
             total += yield cp.sample(f"x{i}", dist.Bernoulli(0.4))
         return float(total)
 
-    marginal = cp.infer.enumerate(model, order=order, capture="auto" if capture == "clone" else capture)().marginal()
+    marginal = cp.infer.enumerate(
+        model, order=order, capture="auto" if capture == "clone" else capture
+    )().marginal()
     expected = {float(k): math.comb(4, k) * 0.4**k * 0.6 ** (4 - k) for k in range(5)}
     assert dict(marginal) == pytest.approx(expected, abs=1e-6)
 
@@ -403,9 +404,8 @@ def test_an_iterator_as_argument_is_refused_by_name(capture):
         for item in items:
             yield cp.sample(f"x{item}", dist.Flip(0.5))
 
-    with pytest.raises(CaptureError) as caught:
+    with pytest.raises(CaptureError, match=r"handed to the model|given the iterator"):
         cp.infer.enumerate(model, capture=capture)(iter([1, 2]))
-    assert isinstance(caught.value, SharedIteratorError) or "handed to the model" in str(caught.value)
 
 
 # --- bad input ------------------------------------------------------------------------------

@@ -61,12 +61,23 @@ class _Ask:
 def _run(model: Callable[..., Any], args: Any, answers: tuple[Any, ...]) -> tuple[Any, float]:
     stack: list[Iterator[Any]] = [model(*args)]
     left, weight, value = list(answers), 1.0, None
+    error: BaseException | None = None
     while stack:
         try:
-            request = stack[-1].send(value)
+            if error is None:
+                request = stack[-1].send(value)
+            else:
+                raised, error = error, None
+                request = stack[-1].throw(raised)
         except StopIteration as stop:
             stack.pop()
             value = stop.value
+            continue
+        except ValueError as raised:
+            stack.pop()
+            if not stack:
+                raise
+            error = raised
             continue
         if isinstance(request, GeneratorType):
             stack.append(request)
@@ -179,8 +190,16 @@ def closures():
 
 
 def half_built():
-    pair = [1, (yield cp.sample("a", dist.Flip(0.5))), *range(2), (yield cp.sample("b", dist.Flip(0.5)))]
-    named = {"c": (yield cp.sample("c", dist.Flip(0.5))), "d": (yield cp.sample("d", dist.Flip(0.5)))}
+    pair = [
+        1,
+        (yield cp.sample("a", dist.Flip(0.5))),
+        *range(2),
+        (yield cp.sample("b", dist.Flip(0.5))),
+    ]
+    named = {
+        "c": (yield cp.sample("c", dist.Flip(0.5))),
+        "d": (yield cp.sample("d", dist.Flip(0.5))),
+    }
     return tuple(pair), tuple(named.items()), f"{(yield cp.sample('e', dist.Flip(0.5)))}!"
 
 
@@ -215,6 +234,90 @@ def lazy_streams():
     return tuple(out)
 
 
+def _append(log, name):
+    log.append((name, (yield cp.sample(name, dist.Flip(0.5)))))
+    log.append((name + "again", (yield cp.sample(name + "2", dist.Flip(0.25)))))
+    return len(log)
+
+
+def a_list_handed_down():
+    log, lengths = [], []
+    for name in "ab":
+        lengths.append((yield _append(log, name)))
+        log.append(lengths[-1])
+    return tuple(log), tuple(lengths)
+
+
+def _take(source):
+    item = next(source)
+    return (item, (yield cp.sample("keep", dist.Flip(0.5))), next(source, None))
+
+
+def an_iterator_handed_down():
+    source = iter("abcde")
+    first = yield _take(source)
+    second = yield _take(source)
+    return first, second, tuple(source)
+
+
+def a_call_kept_in_a_local():
+    def counting():
+        seen = 0
+        while (yield cp.sample("more", dist.Flip(0.5))) and seen < 2:
+            seen += 1
+        return seen
+
+    call = counting()
+    first = yield call
+    return first, (yield counting()), call.gi_frame is None
+
+
+def _deep(depth, trail):
+    if depth == 0:
+        return tuple(trail)
+    mine = [depth]
+    trail = [*trail, (yield cp.sample(f"l{depth}", dist.Flip(0.5)))]
+    below = yield _deep(depth - 1, trail)
+    mine.append((yield cp.sample(f"r{depth}", dist.Flip(0.25))))
+    return below + tuple(mine)
+
+
+def choices_before_and_after_deep_calls():
+    return (yield _deep(4, []))
+
+
+def a_cell_shared_by_two_frames():
+    total = 0
+
+    def add(n):
+        nonlocal total
+        total += yield cp.sample(f"n{n}", dist.RandInt(0, 2))
+        if n:
+            yield add(n - 1)
+        total += yield cp.sample(f"m{n}", dist.RandInt(0, 2))
+        return total
+
+    first = yield add(1)
+    return first, total
+
+
+def an_exception_through_deep_calls():
+    def inner(n):
+        if n == 0:
+            if (yield cp.sample("fail", dist.Flip(0.5))):
+                raise ValueError((yield cp.sample("why", dist.RandInt(0, 2))))
+            return "fine"
+        try:
+            return (yield inner(n - 1))
+        finally:
+            yield cp.sample(f"clean{n}", dist.Flip(0.5))
+
+    try:
+        return (yield inner(2))
+    except ValueError as error:
+        return f"caught {error} {(yield cp.sample('after', dist.Flip(0.5)))}"
+
+
 def unequal_depths():
     if (yield cp.sample("short", dist.Flip(0.5))):
         return 0
@@ -238,4 +341,10 @@ CORPUS = [
     Case(try_finally),
     Case(lazy_streams),
     Case(unequal_depths),
+    Case(a_list_handed_down),
+    Case(an_iterator_handed_down),
+    Case(a_call_kept_in_a_local),
+    Case(choices_before_and_after_deep_calls),
+    Case(a_cell_shared_by_two_frames),
+    Case(an_exception_through_deep_calls),
 ]
