@@ -1,6 +1,10 @@
 """The models, and the cases: which model at which size, and which of them the slow peer is asked.
 
 The quick form takes under two minutes; the full form has Pyro's queue do 12 flips as well.
+
+A site has a name where its system needs one. Enumeration by continuations needs no unique names, so
+a loop uses one name again and again, as WebPPL's and the bare loop's sites have none at all; Pyro's
+sites are numbered, which its traces require.
 """
 
 from __future__ import annotations

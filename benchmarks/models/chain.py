@@ -22,21 +22,21 @@ STOP_TENSOR = torch.tensor(STOP)
 
 def contpoutine(depth: int) -> Run:
     for n in range(depth):
-        if (yield cp.sample(f"stop{n}", dist.Flip(STOP))):
+        if (yield cp.sample("stop", dist.Flip(STOP))):
             return n
     return depth
 
 
 def over_number(depth: int) -> Run:
     for n in range(depth):
-        if (yield cp.sample(f"stop{n}", dist.Bernoulli(STOP))):
+        if (yield cp.sample("stop", dist.Bernoulli(STOP))):
             return n
     return depth
 
 
 def over_tensor(depth: int) -> Run:
     for n in range(depth):
-        if (yield cp.sample(f"stop{n}", dist.Bernoulli(STOP_TENSOR))):
+        if (yield cp.sample("stop", dist.Bernoulli(STOP_TENSOR))):
             return n
     return depth
 

@@ -22,8 +22,8 @@ BARE_DIE = tuple((face, -log(6)) for face in FACES)
 
 def contpoutine() -> Run:
     total = 0
-    for i in range(5):
-        total += yield cp.sample(f"die{i}", DIE)
+    for _ in range(5):
+        total += yield cp.sample("die", DIE)
     return total
 
 

@@ -21,22 +21,22 @@ HALF = torch.tensor(0.5)
 
 def contpoutine(n: int) -> Run:
     heads = 0
-    for i in range(n):
-        heads += yield cp.sample(f"x{i}", dist.Flip(0.5))
+    for _ in range(n):
+        heads += yield cp.sample("x", dist.Flip(0.5))
     return heads
 
 
 def over_number(n: int) -> Run:
     heads = torch.zeros(())
-    for i in range(n):
-        heads = heads + (yield cp.sample(f"x{i}", dist.Bernoulli(0.5)))
+    for _ in range(n):
+        heads = heads + (yield cp.sample("x", dist.Bernoulli(0.5)))
     return heads
 
 
 def over_tensor(n: int) -> Run:
     heads = torch.zeros(())
-    for i in range(n):
-        heads = heads + (yield cp.sample(f"x{i}", dist.Bernoulli(HALF)))
+    for _ in range(n):
+        heads = heads + (yield cp.sample("x", dist.Bernoulli(HALF)))
     return heads
 
 

@@ -19,7 +19,7 @@ BARE_STOP = ((True, log(STOP)), (False, log(1 - STOP)))
 
 def contpoutine() -> Run:
     n = 0
-    while not (yield cp.sample(f"stop{n}", dist.Flip(STOP))):
+    while not (yield cp.sample("stop", dist.Flip(STOP))):
         n += 1
     return n
 

@@ -31,8 +31,8 @@ BARE_SYMBOL = tuple(tuple(log(p) for p in row) for row in EMISSION)
 def contpoutine(steps: int) -> Run:
     state = 0
     for t in range(steps):
-        state = yield cp.sample(f"z{t}", NEXT_STATE[state])
-        yield cp.sample(f"y{t}", SYMBOL[state], obs=DATA[t])
+        state = yield cp.sample("z", NEXT_STATE[state])
+        yield cp.sample("y", SYMBOL[state], obs=DATA[t])
     return state
 
 
