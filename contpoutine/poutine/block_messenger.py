@@ -96,6 +96,4 @@ def _disjoint(
 ) -> None:
     both = sorted(set(hide or ()) & set(expose or ()))
     if both:
-        raise ValueError(
-            f"block cannot hide and expose at once: {both[0]!r} is in {one} and {other}"
-        )
+        raise ValueError(f"block cannot hide and expose {both[0]!r}: it is in {one} and {other}")

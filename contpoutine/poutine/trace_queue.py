@@ -229,11 +229,10 @@ class Execution:
                         event = self._choose(event)
                         continue
                 event = yield from self._ask(event)
-            self.value = event.value
-            otherwise = yield from self._show()
-            if otherwise is None:
+            self.value, event = event.value, None
+            event = yield from self._show()
+            if event is None:
                 return True
-            event = otherwise
 
     # --- where it begins and where it stops
 
