@@ -375,13 +375,14 @@ class Computation:
 
     def next_answer(self, msg: Any) -> Answer:
         """While replaying: the recorded answer to `msg`."""
-        got = site(msg["type"], msg["name"])
-        if not self.feed:
-            raise ReplayDiverged("nothing more at this point", got, msg.where)
-        answer = self.feed.pop()
-        if (answer.type, answer.name) != (msg["type"], msg["name"]):
-            raise ReplayDiverged(site(answer.type, answer.name), got, msg.where)
-        return answer
+        if self.feed:
+            answer = self.feed.pop()
+            if answer.name == msg["name"] and answer.type == msg["type"]:
+                return answer
+            expected = site(answer.type, answer.name)
+        else:
+            expected = "nothing more at this point"
+        raise ReplayDiverged(expected, site(msg["type"], msg["name"]), msg.where)
 
     def fork(self) -> Computation:
         """A second computation in the same suspended state. Raises CaptureError."""
@@ -425,8 +426,14 @@ class Computation:
         AMBIENT.set(ambient[:depth])
         plain = None if clause.is_generator else self._run_plainly
         k = Continuation(captured, segment, msg, 0, clause.name, plain)
+        seen = msg
+        if msg["continuation"] is not None:
+            # The inner handlers' last word is said when `k` is resumed, and not by whoever takes
+            # the message that the clause forwards.
+            seen = msg.copy()
+            seen["continuation"] = None
         try:
-            value = clause.method(msg, k)
+            value = clause.method(seen, k)
         except BaseException as error:
             return None, error
         if clause.is_generator:
