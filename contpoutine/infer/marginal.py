@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import random
 import textwrap
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, ItemsView, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from contpoutine.distributions.content import content_key, is_array, is_tensor
@@ -24,6 +24,20 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 _NEVER_SEEN = object()  # the key of such a value; None is a value like any other
+
+
+class _Items(ItemsView[Any, float]):
+    """The pairs as they are kept: the view of the base class would look each value up again."""
+
+    def __iter__(self) -> Iterator[tuple[Any, float]]:
+        marginal: Any = self._mapping  # type: ignore[attr-defined]
+        return iter(list(marginal._ordered()))
+
+
+def _rank(entry: tuple[Any, float]) -> float:
+    """Orders by probability to twelve digits: a tie must not be broken by the last bit of a sum."""
+    mantissa, exponent = math.frexp(entry[1])
+    return -math.ldexp(round(mantissa * 1e12), exponent)
 
 
 class Marginal(Mapping[Any, float]):
@@ -85,6 +99,10 @@ class Marginal(Mapping[Any, float]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def items(self) -> ItemsView[Any, float]:
+        """(value, probability), most probable value first."""
+        return _Items(self)
+
     def __iter__(self) -> Iterator[Any]:
         return iter([value for value, _ in self._ordered()])
 
@@ -113,8 +131,7 @@ class Marginal(Mapping[Any, float]):
 
     def _ordered(self) -> list[tuple[Any, float]]:
         if self._in_order is None:
-            # twelve digits: a tie must not be broken by the last bit of a sum
-            self._in_order = sorted(self._entries.values(), key=lambda e: -float(f"{e[1]:.12e}"))
+            self._in_order = sorted(self._entries.values(), key=_rank)
         return self._in_order
 
     # --- what one asks of a distribution --------------------------------------------------------
