@@ -12,8 +12,13 @@ from contpoutine.core import native as extension
 from contpoutine.core.capture import Frames, NoProvider, Segment, provide
 
 
+_PLAIN = frozenset({bool, int, float, str, type(None)})
+
+
 def keep(value: Any) -> Any:
     """An answer as it is now: a copy of a tensor, which the model could change in place."""
+    if type(value) in _PLAIN:
+        return value
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "Tensor") and isinstance(value, torch.Tensor):
         return value.clone()
@@ -31,6 +36,8 @@ class NativeProvider:
         )
         self._outside = native.Outside
         self.fork = native.fork
+        self.freeze = native.freeze
+        self.thaw = native.thaw
         self.discard = native.discard
         self.watch = native.watch
         self.watch_holds = native.watch_holds
