@@ -7,8 +7,10 @@ time, and are told to forget it when the execution is given up.
 from __future__ import annotations
 
 import functools
+import queue
 
 from contpoutine import poutine
+from contpoutine.errors import EmptyQueueError
 from contpoutine.poutine.util import discrete_escape, enum_extend
 
 
@@ -17,6 +19,8 @@ def replay_queue(
 ):
     def call(*args, **kwargs):
         for _ in range(max_tries):
+            if queue.empty():
+                raise EmptyQueueError
             partial = queue.get()
             recorded = poutine.trace(
                 poutine.escape(
@@ -35,17 +39,18 @@ def replay_queue(
     return call
 
 
-def executions(make_queued, model, args=(), make_queue=None, limit=10_000, **options):
+def iterate(make_queued, model, args=(), make_queue=queue.Queue, **options):
     """The complete traces that a queue gives, in order."""
-    import queue
-
-    partial = (make_queue or queue.Queue)()
+    partial = make_queue()
     partial.put(poutine.Trace())
     explored = make_queued(model, queue=partial, **options)
-    traces = []
-    while not partial.empty() and len(traces) < limit:
-        traces.append(poutine.trace(explored).get_trace(*args))
-    return traces
+    while not partial.empty():
+        yield poutine.trace(explored).get_trace(*args)
+
+
+def executions(*args, **options):
+    """The same as a list."""
+    return list(iterate(*args, **options))
 
 
 def sites(trace):
@@ -60,4 +65,4 @@ def log_probs(traces):
     return [float(trace.log_prob_sum()) for trace in traces]
 
 
-__all__ = ["executions", "log_probs", "replay_queue", "sites"]
+__all__ = ["executions", "iterate", "log_probs", "replay_queue", "sites"]

@@ -8,14 +8,18 @@ import itertools
 import math
 import pickle
 import queue
+import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import contpoutine as cp
 import contpoutine.distributions as dist
 from contpoutine import poutine
 from contpoutine.errors import EmptyQueueError, MaxTriesError, OverruledError, TraceMismatchError
 from contpoutine.poutine.util import all_escape, enum_extend, mc_extend
+from tests.capture.law import WORKING, strategy
 from tests.models.corpus import (
     closures,
     flips,
@@ -27,7 +31,7 @@ from tests.models.corpus import (
     unequal_depths,
     weighted,
 )
-from tests.poutine.replay_queue import executions, log_probs, replay_queue, sites
+from tests.poutine.replay_queue import executions, iterate, log_probs, replay_queue, sites
 
 
 class LikelyFirst:
@@ -95,6 +99,43 @@ def test_it_gives_the_traces_of_a_replay_queue_in_the_same_order(model, args, ma
     assert log_probs(ours) == log_probs(theirs)
 
 
+def make_wild(seed):
+    """A queue that gives any of its traces, drops some and gives some twice; by its seed."""
+
+    class Wild:
+        def __init__(self):
+            self.random, self.items = random.Random(seed), []
+
+        def put(self, trace):
+            self.items += [trace] * self.random.choice([0, 1, 1, 1, 1, 1, 2])
+
+        def get(self):
+            return self.items.pop(self.random.randrange(len(self.items)))
+
+        def empty(self):
+            return not self.items
+
+    return Wild
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32), st.sampled_from(MODELS), st.sampled_from(WORKING))
+def test_whatever_the_queue_does_it_is_what_a_replay_queue_does(seed, case, capture):
+    model, args = case
+
+    def found(made):
+        traces = []
+        try:
+            for trace in iterate(made, model, args, make_wild(seed)):
+                traces.append(sites(trace))
+        except (EmptyQueueError, ValueError):  # everything was dropped
+            traces.append("empty")
+        return traces
+
+    with strategy(capture):
+        assert found(poutine.queue) == found(replay_queue)
+
+
 @pytest.mark.parametrize("make_queue", QUEUES)
 @pytest.mark.parametrize(("model", "args"), MODELS, ids=lambda p: getattr(p, "__name__", None))
 def test_its_weights_are_those_of_the_enumeration(model, args, make_queue):
@@ -125,8 +166,6 @@ def test_twelve_flips_run_the_model_once_and_visit_each_choice_once(make_queue):
 
 
 def test_code_before_a_choice_runs_once_so_an_unnamed_random_number_is_one(capture):
-    import random
-
     def model():
         secret = random.random()
         a = yield cp.sample("a", dist.Flip(0.5))
@@ -173,6 +212,53 @@ def unique_names(model):
     return renamed
 
 
+@pytest.mark.parametrize("make_queue", QUEUES)
+def test_a_tensor_changed_in_place_by_one_branch_is_not_seen_by_another(make_queue, capture):
+    import torch
+
+    def model():
+        total = torch.zeros(2)
+        for i in range(3):
+            total += (yield cp.sample(f"x{i}", dist.RandInt(2))) * 2**i
+        return total.tolist()
+
+    results = [
+        t.nodes["_RETURN"]["value"] for t in executions(poutine.queue, model, (), make_queue)
+    ]
+    assert sorted(results) == [[float(n)] * 2 for n in range(8)]
+
+
+def test_handlers_of_both_kinds_work_inside(capture):
+    put, get = cp.operation("put"), cp.operation("get")
+
+    class State(cp.Handler):
+        def __init__(self, value):
+            self.value = value
+
+        def on_put(self, msg, k):
+            self.value = msg["args"][0]
+            return (yield k(None))
+
+        def on_get(self, msg, k):
+            return (yield k(self.value))
+
+    def model():
+        for i in range(2):
+            x = yield cp.sample(f"x{i}", dist.RandInt(2))
+            with poutine.condition(data={f"y{i}": x + 2}):
+                y = yield cp.sample(f"y{i}", dist.RandInt(5))
+            yield put((yield get()) + (x, y))
+        return (yield get())
+
+    def stateful():
+        return (yield cp.handle(State(()), model)())
+
+    traces = executions(poutine.queue, stateful)
+    assert [trace.nodes["_RETURN"]["value"] for trace in traces] == [
+        (a, a + 2, b, b + 2) for a, b in itertools.product(range(2), repeat=2)
+    ]
+
+
 # --- around the queue -----------------------------------------------------------------------
 
 
@@ -190,7 +276,9 @@ def hidden_coin():
 def test_continuous_sites_are_drawn_once_for_all_that_follows(make_queue, capture):
     traces = executions(poutine.queue, hidden_coin, (), make_queue)
     results = [trace.nodes["_RETURN"]["value"] for trace in traces]
-    assert sorted((a, b) for a, _, b in results) == sorted(itertools.product([False, True], repeat=2))
+    assert sorted((a, b) for a, _, b in results) == sorted(
+        itertools.product([False, True], repeat=2)
+    )
     assert len({(a, z) for a, z, _ in results}) == 2
     for trace in traces:
         assert list(trace) == ["_INPUT", "a", "z", "y", "b", "sum", "_RETURN"]
@@ -370,7 +458,10 @@ def test_a_branch_that_a_control_handler_forks_has_its_own_execution():
 
     partial = queue.Queue()
     partial.put(poutine.Trace())
-    assert cp.run(cp.handle(Both(), poutine.queue(model, queue=partial))) == ([1, "one"], [1, "two"])
+    assert cp.run(cp.handle(Both(), poutine.queue(model, queue=partial))) == (
+        [1, "one"],
+        [1, "two"],
+    )
 
 
 # --- the queue is the user's ----------------------------------------------------------------

@@ -38,7 +38,12 @@ def test_a_node_has_every_field_of_its_message():
         assert type(node) is dict
         assert set(KEYS) <= set(node)
         assert node["name"] == name and node["type"] == "sample" and node["done"]
-    assert trace.nodes["_INPUT"] == {"name": "_INPUT", "type": "args", "args": (0.25,), "kwargs": {}}
+    assert trace.nodes["_INPUT"] == {
+        "name": "_INPUT",
+        "type": "args",
+        "args": (0.25,),
+        "kwargs": {},
+    }
     assert trace.nodes["_RETURN"] == {"name": "_RETURN", "type": "return", "value": True}
 
 

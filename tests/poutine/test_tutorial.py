@@ -146,9 +146,9 @@ def test_a_users_messenger_is_right_under_enumeration(capture):
 def monte_carlo_elbo(model, guide, batch, *args, **kwargs):
     conditioned_model = poutine.condition(model, data=batch)
     guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-    model_trace = poutine.trace(
-        poutine.replay(conditioned_model, trace=guide_trace)
-    ).get_trace(*args, **kwargs)
+    model_trace = poutine.trace(poutine.replay(conditioned_model, trace=guide_trace)).get_trace(
+        *args, **kwargs
+    )
 
     elbo = 0.0
     for name, node in model_trace.nodes.items():
@@ -166,7 +166,9 @@ def test_the_elbo_of_the_exact_posterior_is_the_evidence():
         return (yield cp.sample("weight", dist.Normal(loc, precision**-0.5)))
 
     batch = {"measurement": torch.tensor(9.5)}
-    evidence = torch.distributions.Normal(8.5, math.sqrt(1.0 + 0.75**2)).log_prob(batch["measurement"])
+    evidence = torch.distributions.Normal(8.5, math.sqrt(1.0 + 0.75**2)).log_prob(
+        batch["measurement"]
+    )
     for _ in range(5):
         assert torch.allclose(monte_carlo_elbo(scale, guide, batch, 8.5), -evidence, atol=1e-5)
 
@@ -252,9 +254,7 @@ class LazyValue:
             fn, args, kwargs = self._expr
             fn = fn.evaluate() if isinstance(fn, LazyValue) else fn
             args = tuple(arg.evaluate() if isinstance(arg, LazyValue) else arg for arg in args)
-            kwargs = {
-                k: v.evaluate() if isinstance(v, LazyValue) else v for k, v in kwargs.items()
-            }
+            kwargs = {k: v.evaluate() if isinstance(v, LazyValue) else v for k, v in kwargs.items()}
             self._value = fn(*args, **kwargs)
         return self._value
 
