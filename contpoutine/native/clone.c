@@ -792,6 +792,22 @@ copy_message(Fork *fork, PyObject *o)
     return fresh;
 }
 
+/* The iterator of `for i in range(n)`, which is numbers only: copied without asking anything. */
+static PyObject *
+copy_range_iterator(Fork *fork, PyObject *o)
+{
+    PyObject *fresh = (PyObject *)PyObject_New(PyObject, &PyRangeIter_Type);
+    if (fresh == NULL) {
+        return NULL;
+    }
+    memcpy((char *)fresh + sizeof(PyObject), (char *)o + sizeof(PyObject),
+           (size_t)PyRangeIter_Type.tp_basicsize - sizeof(PyObject));
+    if (remember(fork, o, fresh) < 0) {
+        Py_CLEAR(fresh);
+    }
+    return fresh;
+}
+
 /* --- types that only Python knows ----------------------------------------------------------- */
 
 typedef struct {
@@ -963,6 +979,9 @@ copy_shape(Fork *fork, PyObject *o)
                              "advance the same one; pass the function that makes it");
         }
         return outside < 0 ? NULL : Py_NewRef(o);
+    }
+    if (type == &PyRangeIter_Type) {
+        return copy_range_iterator(fork, o);
     }
     if (type == &PyList_Type) {
         return copy_list(fork, o);
@@ -1452,6 +1471,7 @@ int
 is_shared(PyObject *o)
 {
     PyObject *rule = rule_for(Py_TYPE(o));
+    Py_XDECREF(rule); /* rule_share is kept elsewhere as well */
     return rule == NULL ? -1 : rule == rule_share;
 }
 
@@ -1459,6 +1479,7 @@ int
 is_watched(PyObject *o)
 {
     PyObject *rule = rule_for(Py_TYPE(o));
+    Py_XDECREF(rule); /* rule_watch is kept elsewhere as well */
     return rule == NULL ? -1 : rule == rule_watch;
 }
 

@@ -81,27 +81,59 @@ compat_init_gen_code(PyGenObject *gen, PyCodeObject *code)
 #endif
 }
 
+/* A frozen generator looks finished to everybody, so that nothing can run it, not even its
+   finalizer. The state it has then lies between FRAME_COMPLETED and FRAME_CLEARED, and is no other
+   generator's; its real state waits in a field that only asynchronous generators use. */
+#define FROZEN 2
+
+static inline int
+compat_gen_is_frozen(PyGenObject *gen)
+{
+    return gen->gi_frame_state == FROZEN;
+}
+
+static inline int
+compat_gen_state(PyGenObject *gen)
+{
+    return compat_gen_is_frozen(gen) ? (signed char)gen->gi_hooks_inited : gen->gi_frame_state;
+}
+
+static inline void
+compat_gen_freeze(PyGenObject *gen)
+{
+    _Static_assert(FRAME_COMPLETED < FROZEN && FROZEN < FRAME_CLEARED, "no room for FROZEN");
+    gen->gi_hooks_inited = (char)gen->gi_frame_state;
+    gen->gi_frame_state = FROZEN;
+}
+
+static inline void
+compat_gen_thaw(PyGenObject *gen)
+{
+    gen->gi_frame_state = (signed char)gen->gi_hooks_inited;
+}
+
 /* Suspended at a yield (or a yield from): has locals, value stack and next instruction at rest. */
 static inline int
 compat_gen_is_suspended(PyGenObject *gen)
 {
+    int state = compat_gen_state(gen);
 #if PY_VERSION_HEX >= 0x030D0000
-    return FRAME_STATE_SUSPENDED(gen->gi_frame_state);
+    return FRAME_STATE_SUSPENDED(state);
 #else
-    return gen->gi_frame_state == FRAME_SUSPENDED;
+    return state == FRAME_SUSPENDED;
 #endif
 }
 
 static inline int
 compat_gen_is_created(PyGenObject *gen)
 {
-    return gen->gi_frame_state == FRAME_CREATED;
+    return compat_gen_state(gen) == FRAME_CREATED;
 }
 
 static inline int
 compat_gen_is_finished(PyGenObject *gen)
 {
-    return gen->gi_frame_state >= FRAME_COMPLETED;
+    return compat_gen_state(gen) >= FRAME_COMPLETED;
 }
 
 static inline int

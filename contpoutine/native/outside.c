@@ -177,6 +177,14 @@ look_into(Outside *self, PyObject *o)
             found(f->func_kwdefaults, self) < 0 || found(f->func_dict, self) < 0) {
             return -1;
         }
+        PyObject *names = ((PyCodeObject *)f->func_code)->co_names;
+        for (Py_ssize_t i = 0; f->func_closure != NULL && i < PyTuple_GET_SIZE(f->func_closure);
+             i++) {
+            PyObject *held = PyCell_GET(PyTuple_GET_ITEM(f->func_closure, i));
+            if (held != NULL && PyModule_Check(held) && find_members(self, held, names, 0) < 0) {
+                return -1;
+            }
+        }
         int skip = is_skipped(f->func_module);
         return skip ? (skip < 0 ? -1 : 0)
                     : find_globals(self, (PyCodeObject *)f->func_code, f->func_globals);

@@ -17,11 +17,13 @@ from types import GeneratorType
 from typing import Any
 
 import contpoutine as cp
-from contpoutine.core.capture import STRATEGY
+from contpoutine.core.capture import STRATEGY, provider
 from contpoutine.core.native import native
 
 NATIVE = native is not None
 WORKING = ("clone", "auto", "replay") if NATIVE else ("auto", "replay")
+
+ABANDONED: list[Any] = []
 
 choose = cp.operation("choose")
 
@@ -79,6 +81,10 @@ def by_hand(model: Callable[..., Any], args: tuple[Any, ...], answers: list[Any]
             continue
         request.perform()
         if not answers:
+            if NATIVE:  # what is abandoned runs nothing
+                provider().discard(stack)
+            else:
+                ABANDONED.append(stack)
             return Asked(request["args"])
         value = answers.pop(0)
     return Raised(error) if error is not None else value

@@ -187,7 +187,7 @@ def test_half_built_calls_belong_to_their_branch():
 
     def model():
         xs = [1]
-        a = f(*xs, (yield choose(0, 1)), *xs, k=(yield choose(2, 3)), **{"z": xs})
+        a = f(*xs, (yield choose(0, 1)), *xs, k=(yield choose(2, 3)), z=xs)
         xs.append(2)
         b = [].append
         b((yield choose(4, 5)))
