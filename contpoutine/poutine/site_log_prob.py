@@ -1,7 +1,8 @@
 """The log-probability of one recorded site, as a float or as a tensor.
 
-A site is *plain* where floats say it all: its distribution is finite and its scale and mask are no
-tensors. Everything else is asked of the distribution's own `log_prob`, so gradients flow.
+A site is *plain* where a float says it all: no gradient can pass it, because its distribution is
+finite or has plain numbers for parameters, and neither its value nor its scale and mask are tensors
+that matter. Everything else is asked of the distribution's own `log_prob`, so gradients flow.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
 
 def is_plain(node: dict[str, Any]) -> bool:
     """Is `log_weight_of` the whole answer?"""
+    if is_tensor(node["scale"]) or is_tensor(node["mask"]):
+        return False
     fn = node["fn"]
+    if isinstance(fn, FiniteDistribution):
+        return not (isinstance(fn, Unit) and is_tensor(fn.parameters[0]))
+    # Our scalar torch distributions keep the numbers that they were given.
     return (
-        isinstance(fn, FiniteDistribution)
-        and not (isinstance(fn, Unit) and is_tensor(fn.parameters[0]))
-        and not is_tensor(node["scale"])
-        and not is_tensor(node["mask"])
+        getattr(fn, "_numbers", None) is not None
+        and not fn._tensors
+        and not getattr(node["value"], "requires_grad", False)
     )
 
 

@@ -284,8 +284,6 @@ class Execution:
         then, msg["continuation"] = msg["continuation"], None  # it is for the inner handlers' end
         try:
             value = yield msg
-        except GeneratorExit:
-            raise
         except BaseException as error:
             return self._answer(left, None, error)
         msg["continuation"] = then
@@ -330,7 +328,9 @@ class Execution:
             error: BaseException | None = None
             try:
                 value = yield msg
-            except GeneratorExit:
+            except GeneratorExit:  # closed: so is the model, where it waits
+                if self.computation.pending is not None:
+                    self.computation.answer_by_error(GeneratorExit())
                 raise
             except BaseException as raised:
                 value, error = None, raised

@@ -161,9 +161,10 @@ class Trace:
     def log_prob_sum(self, site_filter: SiteFilter = every_site) -> torch.Tensor:
         """The log-probability of all sample sites together, as a 0-dim tensor.
 
-        Observed sites count, and each site's scale and mask apply. Sites with finite distributions
-        are added up as Python floats and give float64; a trace of torch distributions alone keeps
-        torch's dtype, and gradients flow.
+        Observed sites count, and each site's scale and mask apply. Sites that no gradient can pass
+        (finite distributions, `Bernoulli(0.3)`) are weighed as the enumeration weighs them, in
+        float64. The other sites keep torch's dtype, and gradients flow; where there are only such
+        sites, the sum has their dtype.
 
         Args:
             site_filter: takes a name and a node; sites for which it is False do not count.

@@ -112,7 +112,7 @@ def test_the_queue_gives_pyros_traces_in_pyros_order(body, make_queue, capture):
     assert [(values, result) for values, result, _ in mine] == [
         (values, result) for values, result, _ in pyros
     ]
-    weights = torch.stack([log_prob for _, _, log_prob in mine])
+    weights = torch.stack([log_prob for _, _, log_prob in mine]).float()
     assert torch.allclose(weights, torch.stack([log_prob for _, _, log_prob in pyros]), atol=1e-5)
 
 

@@ -464,6 +464,50 @@ def test_a_branch_that_a_control_handler_forks_has_its_own_execution():
     )
 
 
+@pytest.mark.parametrize("names", [["y"], ["y", "a", "b"]])
+def test_closing_it_closes_the_model_where_it_waits(names):
+    log = []
+
+    def model():
+        try:
+            yield cp.sample("y", dist.Flip(0.5), obs=True)
+            yield cp.sample("a", dist.Flip(0.5))
+            yield cp.sample("b", dist.Flip(0.5), obs=True)
+        finally:
+            log.append("clean")
+
+    waiting = queue.LifoQueue()
+    waiting.put(poutine.Trace())
+    body = poutine.queue(model, queue=waiting)()
+    msg = body.send(None)
+    for name in names[1:]:
+        msg.perform()
+        msg = body.send(msg["value"])
+        assert msg["name"] == name
+    msg.perform()
+    body.close()
+    assert log == ["clean"]
+
+
+def test_closing_it_while_it_shows_closes_the_model_too():
+    log = []
+
+    def model():
+        try:
+            yield cp.sample("a", dist.Flip(0.5))
+            yield cp.sample("y", dist.Flip(0.5), obs=True)
+        finally:
+            log.append("clean")
+
+    waiting = queue.Queue()
+    waiting.put(poutine.Trace())
+    body = poutine.queue(model, queue=waiting)()
+    msg = body.send(None)
+    assert msg["name"] == "a" and msg["value"] is True
+    body.close()
+    assert log == ["clean"]
+
+
 # --- the queue is the user's ----------------------------------------------------------------
 
 

@@ -114,6 +114,35 @@ def test_gradients_flow_through_a_factor_beside_finite_sites():
     assert weight.grad == 3.0
 
 
+def test_a_torch_distribution_of_plain_numbers_is_weighed_as_the_enumeration_weighs_it():
+    def model():
+        x = yield cp.sample("x", dist.Bernoulli(0.1))
+        yield cp.sample("y", dist.Normal(0.1, 2.0), obs=0.3)
+        return x
+
+    total = get_trace(model, x=1.0).log_prob_sum()
+    exact = math.log(0.1) - 0.5 * 0.1**2 - math.log(2.0) - 0.5 * math.log(2 * math.pi)
+    assert total.dtype == torch.float64
+    assert float(total) == pytest.approx(exact, rel=1e-14)
+    impossible = get_trace(lambda: certain(), c=0.0).log_prob_sum()
+    assert impossible == -math.inf
+
+
+def certain():
+    yield cp.sample("c", dist.Bernoulli(1.0))
+
+
+def test_a_value_that_carries_a_gradient_passes_it_on():
+    z = torch.tensor(2.0, requires_grad=True)
+
+    def model():
+        yield cp.sample("z", dist.Normal(0.0, 1.0))
+        yield cp.sample("a", dist.Flip(0.5))
+
+    get_trace(model, z=z).log_prob_sum().backward()
+    assert z.grad == -2.0
+
+
 def test_an_empty_trace_has_log_probability_zero():
     total = poutine.Trace().log_prob_sum()
     assert total == 0.0 and total.shape == ()
@@ -136,7 +165,9 @@ class Scaled(poutine.messenger.Messenger):
         msg["scale"], msg["mask"] = self.scale, self.mask
 
 
-@pytest.mark.parametrize("fn", [dist.Flip(0.25), dist.Bernoulli(0.25)])
+@pytest.mark.parametrize(
+    "fn", [dist.Flip(0.25), dist.Bernoulli(0.25), dist.Bernoulli(torch.tensor(0.25))]
+)
 def test_scale_and_mask_apply(fn):
     def model():
         yield cp.sample("x", fn, obs=torch.tensor(1.0))
