@@ -10,6 +10,7 @@ it cannot be copied, the first resumption moves the frames themselves, and each 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from contpoutine.core.ambient import AMBIENT
@@ -129,6 +130,7 @@ class Continuation:
     __slots__ = (
         "_moved",
         "_snapshot",
+        "_thrown",
         "_watch",
         "clause",
         "depth",
@@ -153,6 +155,7 @@ class Continuation:
         activation: Activation = frames[0]
         self._snapshot: Snapshot | None = Snapshot(frames, segment, msg)
         self._moved = False
+        self._thrown: list[tuple[BaseException, TracebackType | None]] = []
         self.origin, self.mark, self.log = activation.origin, activation.mark, activation.log
         self.msg, self.depth, self.clause = msg, depth, clause
         self.plain_run = plain_run
@@ -169,6 +172,13 @@ class Continuation:
         raised: object = error() if isinstance(error, type) else error
         if not isinstance(raised, BaseException):
             raise TypeError(f"k.throw needs an exception, not {error!r}")
+        # Thrown again, it starts from the traceback that it had the first time.
+        for thrown, traceback in self._thrown:
+            if thrown is raised:
+                raised.__traceback__ = traceback
+                break
+        else:
+            self._thrown.append((raised, raised.__traceback__))
         return self._resume(None, raised)
 
     def each(self, values: Iterable[Any]) -> Any:

@@ -124,7 +124,8 @@ class Computation:
             raise finished("this computation")
         msg, self.pending = self.pending, None
         depth = len(AMBIENT.get())  # where this computation's own handlers begin
-        self._record(msg, value, None, self.undecided)
+        if self.undecided:
+            self._note_own(msg, value, None)
         return self._drive(lambda: self._down(msg, value, depth))
 
     def answer_by_error(self, error: BaseException) -> Any:
@@ -132,7 +133,8 @@ class Computation:
         if self.pending is None:
             raise finished("this computation")
         msg, self.pending = self.pending, None
-        self._record(msg, None, error, True)
+        self._note_own(msg, None, error)
+        self._note(self.installed, msg, None, error)
         return self._drive(lambda: (None, error))
 
     def resume(self) -> Any:
@@ -314,6 +316,7 @@ class Computation:
             if not self.driven:
                 return self._decide(msg, 0)
         except BaseException as error:
+            self._note(self._inside(ambient, depth), msg, None, error)
             return None, error
         self.undecided = not is_decided(msg)
         if self.feed is not None and (self.feed or not (self.complete or self.undecided)):
@@ -323,55 +326,102 @@ class Computation:
 
     def _decide(self, msg: Any, depth: int) -> Outcome:
         """No handler further out will see the message: it has a value, or its default applies."""
-        value = msg["value"]
-        if not is_decided(msg):
-            if self.feed is not None:
-                value = provider().keep(self.next_answer(msg).value)
-            else:
+        if is_decided(msg):
+            return self._down(msg, msg["value"], depth)
+        value, error = None, None
+        if self.feed is not None:
+            value, error = self._fed(msg)
+        else:
+            try:
                 value = default_value(msg)
-                if self.driven and self.origin is not None:
-                    self.origin.hidden.add((msg["type"], msg["name"]))
-            self._record(msg, value, None, True)
-        return self._down(msg, value, depth)
+            except BaseException as raised:
+                error = raised
+            if self.driven and self.origin is not None:
+                self.origin.hidden.add((msg["type"], msg["name"]))
+        # Handlers between here and the model note it as it passes; for those further out it is
+        # an answer too, as it will not be the same when it is drawn again.
+        further_out = len(self.installed) - len(self._inside(AMBIENT.get(), depth))
+        noting = self.installed if error is not None else self.installed[:further_out]
+        self._note(noting, msg, value, error, drawn=True)
+        self._note_own(msg, value, error, drawn=True)
+        return (None, error) if error is not None else self._down(msg, value, depth, drawn=True)
 
-    def _down(self, msg: Any, value: Any, depth: int) -> Outcome:
-        """Tell the handlers, from `depth` inwards, what the message's value is."""
+    def _down(self, msg: Any, value: Any, depth: int, drawn: bool = False) -> Outcome:
+        """Tell the handlers, from `depth` inwards, what the message's value is.
+
+        Each control handler that it passes notes it: what lies inside was answered from further
+        out, and is given the same answer when it is replayed.
+        """
         msg["value"], msg["done"] = value, True
         ambient = AMBIENT.get()
+        crossed = self._inside(ambient, depth)
+        noted = 0
         try:
             if depth < len(ambient):
-                for entry in ambient[depth:]:
+                for place in range(depth, len(ambient)):
+                    entry = ambient[place]
                     if type(entry) is not Mark:
                         entry._postprocess_message(msg)
+                    elif crossed and place >= len(self.base):
+                        self._note(crossed[noted : noted + 1], msg, msg["value"], None, drawn)
+                        noted += 1
             then = msg["continuation"]
             if then is not None:
                 then(msg)
         except BaseException as error:
+            self._note(crossed[noted:], msg, None, error)
             return None, error
         return msg["value"], None
 
-    def _record(self, msg: Any, value: Any, error: BaseException | None, undecided: bool) -> None:
-        """Write an answer from further out into the log of everything that it passed.
+    def _inside(self, ambient: tuple[Any, ...], depth: int) -> list[Activation]:
+        """Our control handlers that are installed at `depth` or further in, outermost first."""
+        if not self.installed:
+            return []
+        inner = ambient[max(depth, len(self.base)) :]
+        return self.installed[len(self.installed) - sum(type(entry) is Mark for entry in inner) :]
 
-        A computation's own log keeps only what was undecided when it left: what the model and its
-        own handlers decide, they decide again when they run again.
+    def _note(
+        self,
+        activations: list[Activation],
+        msg: Any,
+        value: Any,
+        error: BaseException | None,
+        drawn: bool = False,
+    ) -> None:
+        """Write an answer from further out into the logs of what it reached."""
+        for activation in activations:
+            activation.log = _answer(activation.log, msg, value, error, drawn)
+
+    def _note_own(
+        self, msg: Any, value: Any, error: BaseException | None, drawn: bool = False
+    ) -> None:
+        """Write an answer into the log of a driven computation.
+
+        It has only what was undecided when it left: what the model and its own handlers decide,
+        they decide again when they run again.
         """
-        if self.driven and undecided:
-            self.log = Answer(self.log, msg["type"], msg["name"], provider().keep(value), error)
-        for activation in self.installed:
-            value = provider().keep(value)
-            activation.log = Answer(activation.log, msg["type"], msg["name"], value, error)
+        if self.driven:
+            self.log = _answer(self.log, msg, value, error, drawn)
 
     def _refed(self, msg: Any) -> Outcome:
         """While replaying: answer a message that leaves the computation as it was answered."""
         if not self.complete and not self.undecided:  # it decides itself again
             return self._down(msg, msg["value"], len(self.base))
-        answer = self.next_answer(msg)
-        value = provider().keep(answer.value)
-        self._record(msg, value, answer.error, True)
-        if answer.error is not None:
-            return None, answer.error
+        value, error = self._fed(msg)
+        self._note_own(msg, value, error)
+        if error is not None:
+            self._note(self.installed, msg, value, error)
+            return None, error
         return self._down(msg, value, len(self.base))
+
+    def _fed(self, msg: Any) -> Outcome:
+        """While replaying: the recorded answer to `msg`, with the traceback that it had."""
+        answer = self.next_answer(msg)
+        if answer.error is not None:
+            return None, answer.error.with_traceback(answer.traceback)
+        if answer.drawn and msg["type"] == "sample":
+            default_value(msg)  # the next random numbers are then those of the first run
+        return provider().keep(answer.value), None
 
     def next_answer(self, msg: Any) -> Answer:
         """While replaying: the recorded answer to `msg`."""
@@ -460,10 +510,8 @@ class Computation:
         outer = AMBIENT.get()
         frames = snapshot.take()
         installed = [frame for frame in frames if type(frame) is Activation]
-        for activation in installed:
-            activation.log = Answer(
-                activation.log, k.msg["type"], k.msg["name"], provider().keep(value), error
-            )
+        if error is not None:
+            self._note(installed, k.msg, None, error)
         self.installed += installed
         self.frames += frames
         AMBIENT.set(outer + snapshot.segment)
@@ -479,6 +527,14 @@ class Computation:
         inner = Computation([], (), None, driven=False, barrier=k.clause)
         inner.parent = self.parent
         return inner._drive(lambda: inner._enter(k, snapshot, value, error)).value
+
+
+def _answer(
+    log: Answer | None, msg: Any, value: Any, error: BaseException | None, drawn: bool
+) -> Answer:
+    traceback = error.__traceback__ if error is not None else None
+    value = provider().keep(value)
+    return Answer(log, msg["type"], msg["name"], value, error, traceback, drawn)
 
 
 def _place(mark: Mark, ambient: tuple[Any, ...]) -> int:

@@ -7,17 +7,24 @@ part of the list that they have in common and appending costs O(1).
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import Any, NamedTuple
 
 
 class Answer(NamedTuple):
-    """One recorded answer. `error` is what was raised at the site, if not answered by a value."""
+    """One recorded answer.
+
+    `error` is what was raised at the site, if not answered by a value, and `traceback` the one that
+    it had then. `drawn` says that the value was drawn at random because no handler gave one.
+    """
 
     earlier: Answer | None
     type: str
     name: Any
     value: Any
     error: BaseException | None = None
+    traceback: TracebackType | None = None
+    drawn: bool = False
 
 
 def in_order(log: Answer | None) -> list[Answer]:
