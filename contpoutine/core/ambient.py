@@ -12,3 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 AMBIENT: ContextVar[tuple[Any, ...]] = ContextVar("contpoutine_handlers", default=())
+
+DRIVEN: ContextVar[bool] = ContextVar("contpoutine_driven", default=False)
+"""Is a model being driven whose choices are somebody's to make, as in an enumeration? A model that
+is run inside of it by a plain call would draw its own choices at random, which is refused."""

@@ -8,7 +8,7 @@ again with the recorded answers.
 
 from __future__ import annotations
 
-from contpoutine.core.capture import STRATEGY, provider
+from contpoutine.core.capture import STRATEGY, Strategy, provider
 from contpoutine.core.continuation import CHANGED
 from contpoutine.core.machine import Computation, rerun
 from contpoutine.errors import CaptureError, SharedIteratorError
@@ -17,8 +17,9 @@ from contpoutine.errors import CaptureError, SharedIteratorError
 class Checkpoint:
     """A driven computation, at the message that it waits at.
 
-    The computation has recorded every answer that it was given (`undecided` was set before each),
-    so that it can be replayed where it cannot be copied.
+    The computation has recorded the answers that it was given, so that it can be replayed where it
+    cannot be copied: every one of them (`complete`; `undecided` was set before each), or those to
+    messages that left it undecided.
 
     Attributes:
         msg: the pending message.
@@ -27,28 +28,43 @@ class Checkpoint:
 
     fork_shared = True  # what is resumed is a copy, so branches can share the checkpoint
     fork_opaque = True
-    __slots__ = ("_computation", "_log", "_origin", "_strategy", "_watch", "msg", "why_replayed")
+    __slots__ = (
+        "_complete",
+        "_computation",
+        "_log",
+        "_origin",
+        "_strategy",
+        "_watch",
+        "msg",
+        "why_replayed",
+    )
 
-    def __init__(self, computation: Computation) -> None:
+    def __init__(
+        self, computation: Computation, strategy: Strategy | None = None, complete: bool = True
+    ) -> None:
         origin = computation.origin
         if origin is None or computation.pending is None:
             raise ValueError("a checkpoint needs a driven computation that waits for an answer")
         self._computation: Computation | None = computation
         self._origin, self._log, self.msg = origin, computation.log, computation.pending.copy()
-        self._strategy = STRATEGY.get()
+        self._strategy = STRATEGY.get() if strategy is None else strategy
+        self._complete = complete
         self._watch = provider().watch(computation.frames, computation.segment, origin.outside)
         self.why_replayed: str | None = None
 
-    def resume(self) -> Computation:
-        """A computation that waits at the message, for the caller to answer."""
+    def resume(self, last: bool = False) -> Computation:
+        """A computation that waits at the message, for the caller to answer.
+
+        `last` promises that the checkpoint is not resumed again: nothing is copied then.
+        """
         computation = self._computation
         if computation is None:
             return self._rerun()
         if self._watch is not None and not provider().watch_holds(self._watch):
             self._computation, self.why_replayed = None, CHANGED
             return self._rerun()
-        if self._strategy == "replay":
-            self._computation, self.why_replayed = None, 'capture="replay" was asked for'
+        if last or self._strategy == "replay":
+            self._computation = None
             return computation
         try:
             self._computation = computation.fork()  # the copy is kept, the original goes on
@@ -61,7 +77,9 @@ class Checkpoint:
         return computation
 
     def _rerun(self) -> Computation:
-        return rerun(self._origin, self._log, self.msg, complete=True)
+        if self.why_replayed is None:
+            self.why_replayed = 'capture="replay" was asked for'
+        return rerun(self._origin, self._log, self.msg, complete=self._complete)
 
     def __repr__(self) -> str:
         return f"<checkpoint at {self.msg['type']} {self.msg['name']!r}: {self.msg.where}>"

@@ -32,7 +32,7 @@ from collections.abc import Callable
 from types import GeneratorType
 from typing import Any
 
-from contpoutine.core.ambient import AMBIENT
+from contpoutine.core.ambient import AMBIENT, DRIVEN
 from contpoutine.core.capture import Frames, Segment, provider
 from contpoutine.core.continuation import (
     Activation,
@@ -333,6 +333,8 @@ class Computation:
             value, error = self._fed(msg)
         else:
             try:
+                if not self.driven and msg["type"] == "sample" and DRIVEN.get():
+                    raise _drawn_inside(msg)
                 value = default_value(msg)
             except BaseException as raised:
                 error = raised
@@ -590,6 +592,15 @@ def _barrier(msg: Any, mark: Mark, barrier: str | None) -> BarrierError:
     return BarrierError(
         f"{mark!r} takes {what}, performed at {msg.where}, but its continuation would have to "
         f"reach through {through}."
+    )
+
+
+def _drawn_inside(msg: Any) -> BarrierError:
+    return BarrierError(
+        f"site {msg['name']!r}, performed at {msg.where}, would be drawn at random by a call of "
+        f"run(...) or get_trace(...) inside a model whose choices somebody else makes (such as "
+        f"infer.enumerate). Inside a model, write `yield model(...)` instead of "
+        f"`run(model, ...)`; for a random number on purpose, draw it from the distribution itself."
     )
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from contpoutine.core.ambient import AMBIENT
 from contpoutine.core.capture import Strategy, provider
-from contpoutine.core.continuation import CHANGED, Origin
+from contpoutine.core.checkpoint import Checkpoint
+from contpoutine.core.continuation import Origin
 from contpoutine.core.handler import Mark
 from contpoutine.core.machine import (
     Computation,
@@ -51,24 +52,13 @@ class Pruned:
     __slots__ = ()
 
 
-class Place:
-    """Where an execution waits for an answer, and how to get there again."""
-
-    __slots__ = ("computation", "log", "msg", "watch")
-
-    def __init__(self, computation: Computation, watch: Any) -> None:
-        # None once it has been moved away: what comes then is a replay
-        self.computation: Computation | None = computation
-        self.log, self.msg, self.watch = computation.log, computation.pending, watch
-
-
 class Batch:
     """A batched site, some of whose elements have been chosen."""
 
     __slots__ = ("elements", "picked", "place", "scale")
 
     def __init__(
-        self, place: Place, elements: ElementChoices, picked: tuple[Any, ...], scale: float
+        self, place: Checkpoint, elements: ElementChoices, picked: tuple[Any, ...], scale: float
     ) -> None:
         self.place, self.elements, self.picked, self.scale = place, elements, picked, scale
 
@@ -83,7 +73,7 @@ class Choice:
     """The execution waits at a choice.
 
     Attributes:
-        state: the `Place`, or the rest of a batched site.
+        state: the `Checkpoint`, or the rest of a batched site.
         weight: the log-weight met since the last choice.
         named: the deterministic sites met since the last choice.
         scale: what each log-probability is multiplied by.
@@ -93,7 +83,7 @@ class Choice:
 
     def __init__(
         self,
-        state: Place | Batch,
+        state: Checkpoint | Batch,
         name: str,
         offered: Choices,
         weight: float,
@@ -118,7 +108,6 @@ class Driver:
         self.model, self.capture = model, capture
         self.origin = Origin(model, args, kwargs)
         self.outer = AMBIENT.get()
-        self.clones = self.replays = 0
         self.reasons: dict[str, int] = {}
         self.bounded = True  # no likelihood above one has been met
 
@@ -133,37 +122,16 @@ class Driver:
 
     # --- a second computation in the same state -----------------------------------------------
 
-    def branch(self, state: Place | Batch, last: bool) -> Computation | Batch:
+    def branch(self, state: Checkpoint | Batch, last: bool) -> Computation | Batch:
         """Something to answer: the waiting computation on its last use, otherwise one like it."""
         return state if isinstance(state, Batch) else self._second(state, last)
 
-    def _second(self, place: Place, last: bool) -> Computation:
-        computation = place.computation
-        if computation is None:
-            return self._rerun(place)
-        if place.watch is not None and not provider().watch_holds(place.watch):
-            place.computation = None
-            return self._rerun(place, CHANGED)
-        if not last and self.capture != "replay":
-            try:
-                place.computation = computation.fork()  # the copy is kept, the original goes on
-            except SharedIteratorError:
-                raise
-            except CaptureError as error:
-                if self.capture == "clone":
-                    raise
-                self.note(str(error))
-            else:
-                self.clones += 1
-                return computation
-        place.computation = None
+    def _second(self, place: Checkpoint, last: bool) -> Computation:
+        known = place.why_replayed
+        computation = place.resume(last)
+        if place.why_replayed is not None and place.why_replayed != known:
+            self.note(place.why_replayed)
         return computation
-
-    def _rerun(self, place: Place, reason: str | None = None) -> Computation:
-        if reason is not None:
-            self.note(reason)
-        self.replays += 1
-        return rerun(self.origin, place.log, place.msg, complete=False)
 
     def note(self, reason: str) -> None:
         """Remember why a choice was not cloned."""
@@ -222,6 +190,8 @@ class Driver:
         while type(event) is not Finished:
             msg = event
             if self.outer:
+                # A handler further out may overrule what the model decided: every answer counts.
+                computation.undecided = True
                 self._pass_up(msg)
             if msg["type"] != "sample":
                 value = msg["value"] if is_decided(msg) else default_value(msg)
@@ -230,7 +200,7 @@ class Driver:
                 if msg["is_observed"] and type(msg["fn"]) is Delta:
                     named.append((msg["name"], value))
                 try:
-                    weight += self.weigh(msg)
+                    weight += self.weigh(msg) if value is not None or msg["is_observed"] else 0.0
                 except Exception as error:
                     self.blame(msg, error)
                     raise
@@ -265,8 +235,7 @@ class Driver:
         scale = self.scale_of(msg)
         if scale < 1.0:
             self.bounded = False  # the weights of the choices add up to more than one
-        watch = provider().watch(computation.frames, computation.segment, self.origin.outside)
-        place = Place(computation, watch)
+        place = Checkpoint(computation, self.capture, complete=bool(self.outer))
         if isinstance(offered, ElementChoices):
             return Batch(place, offered, (), scale).choice(weight, named)
         return Choice(place, msg["name"], offered, weight, named, scale)
@@ -365,7 +334,6 @@ class Driver:
         """The computation that has been given `answers` and waits at `msg`."""
         if reason is not None:
             self.note(reason)
-        self.replays += 1
         return rerun(self.origin, _log(answers), msg, complete=False)
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from contpoutine.core.ambient import DRIVEN
 from contpoutine.core.capture import STRATEGIES, STRATEGY, Strategy
 from contpoutine.core.native import native
 from contpoutine.core.native import reason as native_reason
@@ -70,13 +71,13 @@ def enumerate(
     _check(model, order, strategy, max_executions, max_seconds)
 
     def infer(*args: Any, **kwargs: Any) -> Posterior:
-        token = STRATEGY.set(strategy)
+        tokens = STRATEGY.set(strategy), DRIVEN.set(True)
         try:
-            return _explore(
-                Driver(model, args, kwargs, strategy), order, max_executions, max_seconds, progress
-            )
+            driver = Driver(model, args, kwargs, strategy)
+            return _explore(driver, order, max_executions, max_seconds, progress)
         finally:
-            STRATEGY.reset(token)
+            STRATEGY.reset(tokens[0])
+            DRIVEN.reset(tokens[1])
 
     return functools.update_wrapper(infer, model, assigned=("__doc__",), updated=())
 

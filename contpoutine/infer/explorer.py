@@ -18,9 +18,7 @@ import time
 from collections import deque
 from typing import Any, Literal, get_args
 
-from contpoutine.core.capture import provider
-from contpoutine.core.machine import Computation
-from contpoutine.infer.driver import Choice, Driver, Leaf, Place, Pruned
+from contpoutine.infer.driver import Choice, Driver, Leaf, Pruned
 from contpoutine.infer.tree import Tree
 
 Order = Literal["depth_first", "breadth_first", "likely_first"]
@@ -198,8 +196,4 @@ class Explorer:
 
     def close(self) -> None:
         """Drop what is left, without running anything of the model."""
-        for point in self._frontier:
-            place = point.state if isinstance(point.state, Place) else point.state.place
-            if isinstance(place.computation, Computation):
-                provider().discard(place.computation.frames)
         self._frontier.clear()

@@ -1135,7 +1135,7 @@ perform(Explorer *self, Run *run, PyObject *segment, Message *msg, PyObject **va
             return FAILED;
         }
     }
-    else {
+    else if (msg->field[F_VALUE] != Py_None || is_true(msg->field[F_IS_OBSERVED]) == 1) {
         double weight;
         if (weigh(self, msg, &weight) < 0) {
             blame(self, msg);

@@ -11,10 +11,12 @@ import torch
 
 import contpoutine as cp
 import contpoutine.distributions as dist
+from contpoutine import poutine
 from contpoutine.core.native import native
 from contpoutine.errors import (
     BadWeightError,
     BadYieldError,
+    BarrierError,
     BudgetError,
     CaptureError,
     DistributionError,
@@ -356,6 +358,54 @@ def test_a_hidden_site_is_drawn_and_the_result_says_so():
     posterior = cp.infer.enumerate(Hide()(flips))(2)
     assert posterior.executions == 1
     assert "not exact" in " ".join(posterior.notes)
+
+
+@every_strategy
+def test_a_handler_further_out_may_overrule_what_is_observed(capture):
+    class Overrule(cp.Messenger):
+        def _pyro_sample(self, msg):
+            if msg["name"] == "seen":
+                msg["value"] = False
+
+    def model():
+        a = yield cp.sample("a", dist.Flip(0.5))
+        seen = yield cp.observe("seen", dist.Flip(0.25), True)
+        b = yield cp.sample("b", dist.Flip(0.5))
+        return a, seen, b
+
+    with Overrule():
+        posterior = cp.infer.enumerate(model, capture=capture)()
+    assert {value[1] for value in posterior.marginal()} == {False}
+    assert posterior.log_evidence == pytest.approx(math.log(0.75))
+
+
+@every_strategy
+def test_a_model_run_by_a_plain_call_inside_is_refused_and_not_drawn_at_random(capture):
+    def model():
+        a = yield cp.sample("a", dist.Flip(0.5))
+        return a, cp.run(flips, 2)
+
+    with pytest.raises(BarrierError, match=r"yield model\(\.\.\.\)"):
+        cp.infer.enumerate(model, capture=capture)()
+    assert cp.run(flips, 2) in (0, 1, 2)
+
+
+def test_an_enumeration_inside_a_model_is_exact():
+    def model():
+        p = cp.infer.enumerate(flips)(2).marginal()[0]
+        return p, (yield cp.sample("a", dist.Flip(p)))
+
+    marginal = cp.infer.enumerate(model)().marginal()
+    assert sorted((round(p, 9), value, round(q, 9)) for (p, value), q in marginal.items()) == [
+        (0.36, False, 0.64),
+        (0.36, True, 0.36),
+    ]
+
+
+@every_strategy
+def test_escape_further_out_leaves_the_model(capture):
+    with pytest.raises(poutine.NonlocalExit), poutine.escape(escape_fn=lambda msg: True):
+        cp.infer.enumerate(flips, capture=capture)(2)
 
 
 def test_control_handlers_inside_the_model_work_under_enumeration():
