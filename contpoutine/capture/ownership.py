@@ -179,7 +179,7 @@ def _copy_view(method: str) -> Callable[[Any, Any], Any]:
 def _copy_long_range(old: Any, memo: Any) -> Any:
     make, args, *state = old.__reduce__()
     fresh = make(*args)
-    if state:
+    if state and state[0] is not None:
         fresh.__setstate__(state[0])
     return fresh
 
@@ -255,9 +255,7 @@ def _copy_named_tuple(old: Any, memo: Any) -> Any:
 
 def is_global(cls: type) -> bool:
     """Does a module hold the class under its own name? Then no model has made it."""
-    name = cls.__module__
-    if not isinstance(name, str):
-        return False
+    name = str(cls.__module__)
     if name.partition(".")[0] in _LIBRARIES:
         return True
     found: Any = sys.modules.get(name)

@@ -969,8 +969,7 @@ copy_shape(Fork *fork, PyObject *o)
     }
     int outside = outside_has(fork->outside, o);
     if (outside != 0) {
-        if (outside > 0 && Py_TYPE(o)->tp_iternext != NULL && !PyGen_CheckExact(o) &&
-            type->tp_iternext != &_PyObject_NextNotImplemented) {
+        if (outside > 0 && !PyGen_CheckExact(o) && PyIter_Check(o)) {
             return refuse(o, "is an iterator that was handed to the model from outside, so two "
                              "branches would advance the same one; pass what it runs over");
         }
