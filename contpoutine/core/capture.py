@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast, get_args
 
+from contpoutine.core.message import pure_quiet
 from contpoutine.errors import CaptureError
 
 Strategy = Literal["auto", "clone", "replay"]
@@ -67,11 +68,15 @@ class NoProvider:
         # Without the extension a suspended generator cannot be dropped silently: its `finally`
         # blocks run. They do so in a context of their own, where they cannot disturb the handler
         # stack of whoever is running now.
-        while frames:
-            close = getattr(frames.pop(), "close", None)
-            if close is not None:
-                with contextlib.suppress(Exception):
-                    contextvars.copy_context().run(close)
+        pure_quiet(+1)
+        try:
+            while frames:
+                close = getattr(frames.pop(), "close", None)
+                if close is not None:
+                    with contextlib.suppress(Exception):
+                        contextvars.copy_context().run(close)
+        finally:
+            pure_quiet(-1)
 
     def freeze(self, frames: Frames) -> Any:
         return None

@@ -52,6 +52,7 @@ class _Thread(threading.local):
 
     machines = 0
     dropped: str | None = None
+    quiet = 0  # above zero while a branch is being discarded: what it drops is no news
 
 
 _thread = _Thread()
@@ -207,7 +208,11 @@ class PureMessage:
         )
 
     def __del__(self) -> None:
-        if self._performed is not False:
+        try:
+            unperformed = self._performed is False
+        except AttributeError:  # its construction failed
+            return
+        if not unperformed or _thread.quiet:
             return
         text = self._unperformed("was never yielded")
         if _thread.machines:
@@ -251,6 +256,11 @@ def pure_check_dropped() -> None:
     text, _thread.dropped = _thread.dropped, None
     if text is not None:
         raise UnperformedEffectError(text)
+
+
+def pure_quiet(change: int) -> None:
+    """A branch is being discarded on this thread (+1), or has been (-1)."""
+    _thread.quiet += change
 
 
 def pure_machine_runs(change: int) -> None:

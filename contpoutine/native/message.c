@@ -76,7 +76,7 @@ field_of(PyObject *key)
             return i;
         }
     }
-    if (PyUnicode_CheckExact(key) && !PyUnicode_CHECK_INTERNED(key)) {
+    if (PyUnicode_Check(key) && !PyUnicode_CHECK_INTERNED(key)) {
         for (int i = 0; i < N_FIELDS; i++) {
             if (PyUnicode_Compare(field_name[i], key) == 0) {
                 return i;
@@ -463,18 +463,16 @@ message_fill(Message *msg, PyObject *dict)
 static PyObject *
 message_update(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    PyObject *other = NULL;
-    if (!PyArg_ParseTuple(args, "|O", &other)) {
-        return NULL;
-    }
     PyObject *dict = PyDict_New();
-    if (dict == NULL || (other != NULL && PyDict_Update(dict, other) < 0) ||
-        (kwargs != NULL && PyDict_Update(dict, kwargs) < 0) ||
-        message_fill((Message *)self, dict) < 0) {
-        Py_XDECREF(dict);
+    PyObject *update = dict == NULL ? NULL : PyObject_GetAttrString(dict, "update");
+    PyObject *none = update == NULL ? NULL : PyObject_Call(update, args, kwargs);
+    int rc = none == NULL ? -1 : message_fill((Message *)self, dict);
+    Py_XDECREF(none);
+    Py_XDECREF(update);
+    Py_XDECREF(dict);
+    if (rc < 0) {
         return NULL;
     }
-    Py_DECREF(dict);
     Py_RETURN_NONE;
 }
 
