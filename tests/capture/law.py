@@ -98,10 +98,12 @@ class _Answers(cp.Messenger):
 
     def __init__(self, answers: list[Any]) -> None:
         self.answers = list(answers)
+        self.asked: Asked | None = None
 
     def _pyro_choose(self, msg: Any) -> None:
         if not self.answers:
-            self.asked = Asked(msg["args"])
+            # on its way out, the model may ask again in a `finally`
+            self.asked = self.asked or Asked(msg["args"])
             raise self.Out
         msg["value"], msg["stop"], msg["done"] = self.answers.pop(0), True, True
 

@@ -433,7 +433,9 @@ class MyStr(str):
     pass
 
 
-@pytest.mark.parametrize("make", [Plain, Slotted, Data, MyList, MyDict, MyDeque, lambda: random.Random(7)])
+@pytest.mark.parametrize(
+    "make", [Plain, Slotted, Data, MyList, MyDict, MyDeque, lambda: random.Random(7)]
+)
 def test_instances_of_user_classes_are_never_shared(make):
     def model():
         thing = make()

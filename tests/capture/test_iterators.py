@@ -325,7 +325,16 @@ def test_a_map_over_a_closure_of_the_model():
 
 def test_exhausted_iterators_stay_exhausted():
     def model():
-        its = [iter([]), iter(()), iter({}), iter(""), iter(range(0)), zip(), map(str, []), iter(set())]
+        its = [
+            iter([]),
+            iter(()),
+            iter({}),
+            iter(""),
+            iter(range(0)),
+            zip(),
+            map(str, []),
+            iter(set()),
+        ]
         for it in its:
             list(it)
         a = yield choose(0, 1)
