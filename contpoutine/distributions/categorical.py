@@ -18,6 +18,7 @@ from contpoutine.distributions.choices import (
 )
 from contpoutine.distributions.exact import categories_from_logits, categories_from_probs
 from contpoutine.distributions.light import LazyParameter, Light, keep, one_of, scalar_number
+from contpoutine.distributions.numbers import refuse_request
 from contpoutine.distributions.parameters import as_parameter
 from contpoutine.distributions.value_tensors import untouched, value_tensors
 from contpoutine.errors import DistributionError
@@ -60,6 +61,7 @@ class Categorical(Light, td.Categorical):
     ) -> None:
         name, given = one_of("Categorical", probs, logits)
         if not _is_plain_row(given):
+            refuse_request(given)
             given = as_parameter(given)
             if not isinstance(given, torch.Tensor) or given.dim() < 1 or given.shape[-1] < 1:
                 raise DistributionError(

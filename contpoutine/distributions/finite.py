@@ -13,9 +13,14 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self, SupportsFloat, TypeVar, cast, final
 
 from contpoutine.distributions.content import content_key, hold_tensor_type, is_tensor
-from contpoutine.distributions.numbers import plain_number, probability
+from contpoutine.distributions.numbers import plain_number, probability, refuse_request
 from contpoutine.distributions.table import Columns, FiniteDistribution, build, seal
-from contpoutine.errors import BadWeightError, DistributionError, EmptySupportError
+from contpoutine.errors import (
+    BadWeightError,
+    DistributionError,
+    EmptySupportError,
+    UnperformedEffectError,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +67,8 @@ class Flip(FiniteDistribution[bool]):
     def __new__(cls, p: SupportsFloat) -> Flip:
         try:
             return _flips[p]
+        except UnperformedEffectError:
+            raise
         except (KeyError, TypeError):
             return _make_flip(p)
 
@@ -243,6 +250,7 @@ class UniformDraw(FiniteDistribution[V]):
     __slots__ = ()
 
     def __new__(cls, values: Iterable[V]) -> UniformDraw[V]:
+        refuse_request(values)
         try:
             drawn = list(values)
         except TypeError:
@@ -296,6 +304,8 @@ def _make_rand_int(low: Any, high: Any) -> RandInt:
     for bound in (low, high):
         try:
             bounds.append(operator.index(bound))
+        except UnperformedEffectError:
+            raise
         except TypeError:
             raise DistributionError(
                 f"RandInt(low, high) takes two integers, and was given {bound!r} of type "

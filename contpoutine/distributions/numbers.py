@@ -5,7 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any, SupportsFloat
 
-from contpoutine.errors import DistributionError
+from contpoutine.core.message import Message, PureMessage
+from contpoutine.errors import DistributionError, UnperformedEffectError
+
+_REQUESTS = (Message, PureMessage)
+
+
+def refuse_request(value: Any) -> None:
+    """Raise `UnperformedEffectError` where `value` is an effect request that was never yielded.
+
+    Asked before a parameter is taken apart: `UniformDraw(sample(...))` is a forgotten `yield`.
+    """
+    if isinstance(value, _REQUESTS):
+        float(value)
 
 
 def plain_number(value: SupportsFloat | Any, what: str) -> float:
@@ -14,6 +26,7 @@ def plain_number(value: SupportsFloat | Any, what: str) -> float:
     Raises:
         DistributionError: it is no number, has more than one element, or needs gradients, which
             a plain number would silently cut off.
+        UnperformedEffectError: it is an effect request that was never yielded.
     """
     if isinstance(value, float):
         return value
@@ -26,6 +39,8 @@ def plain_number(value: SupportsFloat | Any, what: str) -> float:
     if not isinstance(value, str | bytes | bytearray):
         try:
             return float(value)
+        except UnperformedEffectError:
+            raise
         except (TypeError, ValueError, RuntimeError, OverflowError):
             pass
     raise DistributionError(
