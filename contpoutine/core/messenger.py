@@ -95,8 +95,10 @@ class Messenger(metaclass=_MessengerType):
                 return None
         if exc_type is None:
             raise HandlerStackError(
-                f"{self!r} was left, but it is not installed here; enter and leave a handler in "
-                f"the same computation (`with handler: ...` does)"
+                f"{self!r} was left, but it is not installed here. Where its class has an "
+                f"`__enter__` of its own, that ends with `return super().__enter__()`, which "
+                f"installs it. Otherwise it was entered in another computation: enter and leave a "
+                f"handler in the same one (`with handler: ...` does)."
             )
         return None
 

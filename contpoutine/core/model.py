@@ -54,7 +54,8 @@ def start(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generato
         f"{describe(model)} is not a generator model: calling it gave {_shorten(body)}, and no "
         f'generator. A model yields its effects: `x = yield sample("x", ...)`. A function that '
         f"performs no effect at all becomes a model with `return value; yield`. Pyro-style "
-        f"functions, which call sample without yield, belong to contpoutine.compat."
+        f"functions, which call sample without yield, are not supported yet: turn each "
+        f"`pyro.sample(...)` in them into `yield cp.sample(...)`."
     )
 
 

@@ -88,9 +88,11 @@ class Trace:
         )
         kinds = "sites" if met["type"] == node["type"] else f"sites ({met['type']}, {node['type']})"
         return (
-            f"two {kinds} of one execution are named {name!r}: {places}. A trace finds a site by "
+            f"two {kinds} of one trace are named {name!r}: {places}. A trace finds a site by "
             f"its name, so give each a name of its own; in a loop, put the counter into it: "
-            f'`yield sample(f"{name}_{{i}}", ...)`.'
+            f'`yield sample(f"{name}_{{i}}", ...)`. Two executions inside one trace, such as an '
+            f"enumeration or two runs in a `with trace():` block, give this as well: trace each "
+            f"run by itself, `trace(model).get_trace(...)`."
         )
 
     def remove_node(self, site_name: str) -> None:

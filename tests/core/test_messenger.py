@@ -211,6 +211,16 @@ def test_handlers_left_in_the_wrong_order_are_an_error():
         b.__exit__(None, None, None)
 
 
+def test_a_handler_whose_enter_forgets_its_base_class_is_told_so():
+    class Forgetful(cp.Messenger):
+        def __enter__(self):
+            return self
+
+    with pytest.raises(HandlerStackError, match=r"return super\(\).__enter__\(\)"):
+        with Forgetful():
+            pass
+
+
 def test_handlers_left_in_the_wrong_order_inside_a_model_are_an_error():
     def body():
         a, b = Set(1), Set(2)

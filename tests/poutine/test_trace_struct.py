@@ -271,6 +271,17 @@ def test_one_line_that_runs_twice_is_named_once():
         poutine.trace(model).get_trace()
 
 
+def test_two_executions_in_one_trace_are_told_to_be_traced_apart():
+    def model():
+        yield cp.sample("x", dist.Flip(0.5))
+
+    with pytest.raises(DuplicateSiteError, match=r"Two executions inside one trace.*get_trace"):
+        with poutine.trace() as traced:
+            cp.run(model)
+            cp.run(model)
+        len(traced.trace)
+
+
 def test_a_parameter_may_be_read_again_but_not_become_a_sample():
     trace = poutine.Trace()
     trace.add_node("w", type="param", value=1.0)
