@@ -60,6 +60,10 @@ class OverruledError(ContpoutineError, RuntimeError):
     """A handler further out changed a value that `poutine.queue` had chosen already."""
 
 
+class ClauseError(ContpoutineError, TypeError):
+    """A clause of a control handler does not take the arguments that clauses are given."""
+
+
 # --- continuations --------------------------------------------------------------------------
 
 

@@ -14,9 +14,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Generator
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from contpoutine.core.model import describe
+from contpoutine.errors import ClauseError
 
 
 class Handler:
@@ -44,6 +45,23 @@ class Handler:
         """What an execution that ends with `value` gives. May be a generator, like a clause."""
         return value
 
+    # A Messenger is used in three ways, a control handler in one: where the other two are tried,
+    # the error says so. A type checker sees no such methods, and says it earlier.
+
+    if not TYPE_CHECKING:
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError(
+                f"a control handler cannot be used in a `with` block: its clauses own the rest of "
+                f"a computation, and a block is not one. {_how_to_use(self)}"
+            )
+
+        def __exit__(self, *_: object) -> None:  # `with` looks for it before it calls __enter__
+            pass
+
+        def __call__(self, *_: Any, **__: Any) -> NoReturn:
+            raise TypeError(f"a control handler is not called on a model. {_how_to_use(self)}")
+
     def __fork__(self, memo: Callable[[Any], Any]) -> Handler:
         """The handler as another branch will see it, where the handled model made it."""
         if not self.__dict__:
@@ -53,6 +71,10 @@ class Handler:
         for name, value in self.__dict__.items():
             fresh.__dict__[name] = memo(value)
         return fresh
+
+
+def _how_to_use(handler: Handler) -> str:
+    return f"Write `cp.handle({type(handler).__name__}(), model)`, and run the model that it gives."
 
 
 class Clause:
@@ -71,6 +93,37 @@ def _clause_names(cls: Any) -> tuple[tuple[str, str], ...]:
     return tuple(
         (name[3:], name) for name in dir(cls) if name.startswith("on_") and name != "on_return"
     )
+
+
+@functools.cache
+def _check_clauses(cls: Any) -> None:
+    """Raise `ClauseError` where a clause cannot be called as the machine calls it."""
+    for _, name in _clause_names(cls):
+        _check_clause(cls, name, ("msg", "k"))
+    _check_clause(cls, "on_return", ("value",))
+
+
+def _check_clause(cls: type, name: str, takes: tuple[str, ...]) -> None:
+    found = inspect.getattr_static(cls, name)
+    bound = isinstance(found, staticmethod | classmethod)
+    if not bound and not inspect.isfunction(found):
+        return  # something of the user's own making; calling it will tell
+    clause = getattr(cls, name)
+    # not what a decorator wraps, which may well take other arguments
+    signature = inspect.signature(clause, follow_wrapped=False)
+    try:
+        signature.bind(*(() if bound else ("self",)), *takes)
+    except TypeError as error:
+        right = f"def {name}({', '.join(takes if bound else ('self', *takes))})"
+        means = (
+            "the effect, and the continuation from it up to this handler"
+            if name != "on_return"
+            else "what the handled model returned"
+        )
+        raise ClauseError(
+            f"the clause {describe(clause)} takes {signature}, and cannot be called as a clause "
+            f"is: {error}. Write `{right}`; it is given {means}."
+        ) from None
 
 
 class Mark:
@@ -114,8 +167,11 @@ class Install:
 def handle(handler: Any, model: Callable[..., Any]) -> Callable[..., Generator[Any, Any, Any]]:
     """The generator model that runs `model` with `handler` installed around it.
 
-    Its value is what the handler's clauses and `on_return` give. Raises `TypeError` where
-    `handler` is no instance of `Handler`.
+    Its value is what the handler's clauses and `on_return` give.
+
+    Raises:
+        TypeError: `handler` is no instance of `Handler`, or `model` cannot be called.
+        ClauseError: a clause of the handler does not take `(self, msg, k)`.
 
     >>> import contpoutine as cp
     >>> class Zero(cp.Handler):
@@ -138,6 +194,7 @@ def handle(handler: Any, model: Callable[..., Any]) -> Callable[..., Generator[A
             f"handle needs a model (a generator function), not {model!r}; arguments are passed "
             f"later: handle(handler, model)(*args)"
         )
+    _check_clauses(cast(Any, type(handler)))
 
     def handled(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         return (yield Install(handler, model, args, kwargs))

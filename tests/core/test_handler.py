@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 import contpoutine as cp
 from contpoutine.core.ambient import AMBIENT
-from contpoutine.errors import BarrierError, FinishedError
+from contpoutine.errors import BarrierError, ClauseError, FinishedError
 
 choose = cp.operation("choose")
 get = cp.operation("get")
@@ -36,7 +38,7 @@ class AllPlainly(cp.Handler):
 
 class AllEach(cp.Handler):
     def on_choose(self, msg, k):
-        return sum((yield k.each(msg["args"])), [])
+        return [result for results in (yield k.each(msg["args"])) for result in results]
 
     def on_return(self, value):
         return [value]
@@ -44,7 +46,7 @@ class AllEach(cp.Handler):
 
 class AllEachPlainly(cp.Handler):
     def on_choose(self, msg, k):
-        return sum(k.each(msg["args"]), [])
+        return [result for results in k.each(msg["args"]) for result in results]
 
     def on_return(self, value):
         return [value]
@@ -508,3 +510,84 @@ def test_a_continuation_is_passed_to_the_model_as_a_value(capture):
         return (yield k(7))
 
     assert cp.run(cp.handle(Reify(), model)) == 7
+
+
+@pytest.mark.parametrize("use", [lambda h: h.__enter__(), lambda h: h(pairs), lambda h: cp.run(h)])
+def test_a_control_handler_used_like_a_messenger_says_how_it_is_used(use):
+    with pytest.raises(TypeError, match=r"Write `cp.handle\(All\(\), model\)`"):
+        use(All())
+    with pytest.raises(TypeError, match="cannot be used in a `with` block"):
+        with All():
+            pass
+    assert AMBIENT.get() == ()
+
+
+def wrong_clauses():
+    class NoContinuation(cp.Handler):
+        def on_choose(self, msg):
+            return None
+
+    class FourArguments(cp.Handler):
+        def on_choose(self, msg, k, more):
+            return None
+
+    class WithoutSelf(cp.Handler):
+        @staticmethod
+        def on_choose(msg):
+            return None
+
+    class Return(cp.Handler):
+        def on_return(self):
+            return None
+
+    return NoContinuation, FourArguments, WithoutSelf, Return
+
+
+@pytest.mark.parametrize(
+    ("cls", "right"),
+    list(
+        zip(
+            wrong_clauses(),
+            ["on_choose(self, msg, k)"] * 2 + ["on_choose(msg, k)", "on_return(self, value)"],
+            strict=True,
+        )
+    ),
+    ids=lambda x: getattr(x, "__name__", x),
+)
+def test_a_clause_of_the_wrong_signature_is_refused_before_anything_runs(cls, right):
+    with pytest.raises(ClauseError) as caught:
+        cp.handle(cls(), pairs)
+    text = str(caught.value)
+    assert f"def {right}" in text and f"{cls.__name__}.on_" in text and __file__ in text
+
+
+def test_clauses_of_every_kind_that_can_be_called_are_taken():
+    def resumes(f):
+        @functools.wraps(f)
+        def clause(self, msg, k):
+            return (yield k(f(self, msg)))
+
+        return clause
+
+    class Decorated(cp.Handler):
+        @resumes
+        def on_choose(self, msg):
+            return msg["args"][0]
+
+    class Loose(cp.Handler):
+        def on_choose(self, *args, **options):
+            return (yield args[1](2))
+
+    class Static(cp.Handler):
+        @staticmethod
+        def on_choose(msg, k, extra=None):
+            return (yield k(3))
+
+    class Partial(cp.Handler):
+        def _answer(self, value, msg, k):
+            return (yield k(value))
+
+        on_choose = functools.partialmethod(_answer, 4)
+
+    handlers = Decorated(), Loose(), Static(), Partial()
+    assert [cp.run(cp.handle(h, pairs)) for h in handlers] == [11, 4, 6, 8]

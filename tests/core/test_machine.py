@@ -117,7 +117,7 @@ def bad_yields():
         "own distribution": (CustomDistribution, "drawn from by name"),
         "function": (lambda: bad_yields, r"Call it: `yield bad_yields\(\.\.\.\)`"),
         "class": (lambda: dict, r"Call it: `yield dict\(\.\.\.\)`"),
-        "handler": (lambda: cp.Handler(), "use `return`"),
+        "handler": (lambda: cp.Handler(), "A model yields effects"),
         "tuple": (lambda: (1, 2), "use `return`"),
         "string": (lambda: "x" * 500, r"\.\.\."),
     }
