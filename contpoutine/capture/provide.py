@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from dataclasses import dataclass
 from types import ModuleType
@@ -11,14 +12,27 @@ from contpoutine.capture import ownership, randomness
 from contpoutine.core import native as extension
 from contpoutine.core.capture import Frames, NoProvider, Segment, provide
 
-
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
 def keep(value: Any) -> Any:
-    """An answer as it is now: a copy of a tensor, which the model could change in place."""
-    if type(value) in _PLAIN:
+    """An answer as it is now: a copy of what the model could change in place.
+
+    Tensors and the builtin containers are copied; an instance is itself, for who meets it again may
+    know it by its identity.
+    """
+    kind = type(value)
+    if kind in _PLAIN:
         return value
+    if kind in (list, set):
+        return kind(keep(item) for item in value)
+    if kind is dict:
+        return {key: keep(item) for key, item in value.items()}
+    if kind is tuple:
+        items = tuple([keep(item) for item in value])
+        return value if all(map(operator.is_, items, value)) else items
+    if kind is bytearray:
+        return bytearray(value)
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "Tensor") and isinstance(value, torch.Tensor):
         return value.clone()

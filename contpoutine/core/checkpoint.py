@@ -61,6 +61,8 @@ class Checkpoint:
         if computation is None:
             return self._rerun()
         if self._watch is not None and not provider().watch_holds(self._watch):
+            if self._strategy == "clone":
+                raise CaptureError(CHANGED)
             self._computation, self.why_replayed = None, CHANGED
             return self._rerun()
         if last or self._strategy == "replay":

@@ -30,7 +30,7 @@ class Origin:
     """How a handled computation began: what replay starts from, and what is outside of it."""
 
     fork_opaque = True  # looking for tensors stops here: nothing of the model's is inside
-    __slots__ = ("args", "hidden", "kwargs", "model", "outside", "randomness")
+    __slots__ = ("args", "hidden", "kwargs", "model", "outside", "randomness", "value_at")
 
     def __init__(
         self,
@@ -43,6 +43,8 @@ class Origin:
         self.model, self.args, self.kwargs = model, args, kwargs
         # The sites that took their default inside, because a handler hid them from further out.
         self.hidden: set[tuple[str, Any]] = set()
+        # For whoever drives the computation: the value at one place of what a site offers.
+        self.value_at: Callable[[Origin, Any, int], Any] | None = None
         # What a handler further out has made for itself is outside too: only the handlers on the
         # captured part of the stack belong to the computation.
         installed = [vars(entry) for entry in AMBIENT.get() if isinstance(entry, Messenger)]
@@ -60,6 +62,7 @@ class Origin:
         fresh.model, fresh.args, fresh.kwargs = model, args, kwargs
         fresh.outside = provider().outside((model, args, kwargs), self.outside)
         fresh.randomness, fresh.hidden = self.randomness, self.hidden
+        fresh.value_at = self.value_at
         return fresh
 
 
@@ -201,6 +204,8 @@ class Continuation:
         if snapshot is None or self._moved:
             return None
         if self._watch is not None and not provider().watch_holds(self._watch):
+            if self.strategy == "clone":
+                raise CaptureError(CHANGED)
             self.why_replayed = CHANGED
             self._snapshot = None
             return None

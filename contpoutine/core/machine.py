@@ -118,14 +118,18 @@ class Computation:
 
     # --- resuming ---------------------------------------------------------------------------
 
-    def answer(self, value: Any) -> Any:
-        """Answer the pending message; its way down through the segment happens first."""
+    def answer(self, value: Any, pick: int | None = None) -> Any:
+        """Answer the pending message; its way down through the segment happens first.
+
+        `pick` says which of the values that the site offers `value` is, where that is an object
+        that the model may have made itself.
+        """
         if self.pending is None:
             raise finished("this computation")
         msg, self.pending = self.pending, None
         depth = len(AMBIENT.get())  # where this computation's own handlers begin
         if self.undecided:
-            self._note_own(msg, value, None)
+            self._note_own(msg, value, None, pick=pick)
         return self._drive(lambda: self._down(msg, value, depth))
 
     def answer_by_error(self, error: BaseException) -> Any:
@@ -172,6 +176,7 @@ class Computation:
         self.base = base
         self.state = "running"
         machine_runs(+1)
+        token = DRIVEN.set(True) if self.driven else None
         try:
             outcome = first()
             event = self.pending if outcome is None else self._loop(*outcome)
@@ -181,6 +186,8 @@ class Computation:
             raise
         finally:
             machine_runs(-1)
+            if token is not None:
+                DRIVEN.reset(token)
             if self.state == "running":
                 self.segment = AMBIENT.get()[len(base) :]
                 self.state = "suspended"
@@ -211,6 +218,8 @@ class Computation:
                 value = stop.value
                 try:
                     check_dropped()
+                    if type(value) is Message and not value.performed:
+                        bool(value)  # refused: the request is not its value
                 except ContpoutineError as lost:
                     error = lost
                 if type(value) is Resumption:  # `return k(value)`: the clause's last act
@@ -293,6 +302,8 @@ class Computation:
 
     def _perform(self, msg: Any) -> Outcome | None:
         """Send a message up. Gives the outcome for the top frame, or None: suspended."""
+        if msg.performed and not msg.lent:
+            return None, _performed_twice(msg)
         msg.perform()
         ambient = AMBIENT.get()
         low = len(self.base)
@@ -314,6 +325,8 @@ class Computation:
                 if msg["stop"]:
                     return self._decide(msg, depth)
             if not self.driven:
+                if effect == "sample" and DRIVEN.get():
+                    raise _not_seen(msg, self.barrier)
                 return self._decide(msg, 0)
         except BaseException as error:
             self._note(self._inside(ambient, depth), msg, None, error)
@@ -333,8 +346,6 @@ class Computation:
             value, error = self._fed(msg)
         else:
             try:
-                if not self.driven and msg["type"] == "sample" and DRIVEN.get():
-                    raise _drawn_inside(msg)
                 value = default_value(msg)
             except BaseException as raised:
                 error = raised
@@ -395,7 +406,12 @@ class Computation:
             activation.log = _answer(activation.log, msg, value, error, drawn)
 
     def _note_own(
-        self, msg: Any, value: Any, error: BaseException | None, drawn: bool = False
+        self,
+        msg: Any,
+        value: Any,
+        error: BaseException | None,
+        drawn: bool = False,
+        pick: int | None = None,
     ) -> None:
         """Write an answer into the log of a driven computation.
 
@@ -403,14 +419,15 @@ class Computation:
         they decide again when they run again.
         """
         if self.driven:
-            self.log = _answer(self.log, msg, value, error, drawn)
+            self.log = _answer(self.log, msg, value, error, drawn, pick)
 
     def _refed(self, msg: Any) -> Outcome:
         """While replaying: answer a message that leaves the computation as it was answered."""
         if not self.complete and not self.undecided:  # it decides itself again
             return self._down(msg, msg["value"], len(self.base))
+        pick = self.feed[-1].pick if self.feed else None
         value, error = self._fed(msg)
-        self._note_own(msg, value, error)
+        self._note_own(msg, value, error, pick=pick)
         if error is not None:
             self._note(self.installed, msg, value, error)
             return None, error
@@ -423,6 +440,8 @@ class Computation:
             return None, answer.error.with_traceback(answer.traceback)
         if answer.drawn and msg["type"] == "sample":
             default_value(msg)  # the next random numbers are then those of the first run
+        if answer.pick is not None and self.origin is not None and self.origin.value_at is not None:
+            return self.origin.value_at(self.origin, msg, answer.pick), None
         return provider().keep(answer.value), None
 
     def next_answer(self, msg: Any) -> Answer:
@@ -439,11 +458,13 @@ class Computation:
     def fork(self) -> Computation:
         """A second computation in the same suspended state. Raises CaptureError."""
         outside = self.origin.outside if self.origin is not None else None
-        frames, segment = provider().fork(self.frames, self.segment, outside)
+        # The message goes along: handlers may hold it, and what it offers may be the model's own.
+        waiting = [] if self.pending is None else [self.pending]
+        frames, segment = provider().fork([*self.frames, *waiting], self.segment, outside)
+        pending = frames.pop() if waiting else None
         fresh = Computation(frames, segment, self.origin)
         fresh.log, fresh.parent = self.log, self.parent
-        if self.pending is not None:
-            fresh.pending, fresh.undecided = self.pending.copy(), self.undecided
+        fresh.pending, fresh.undecided = pending, self.undecided
         return fresh
 
     def __fork__(self, memo: Callable[[Any], Any]) -> Computation:
@@ -484,6 +505,7 @@ class Computation:
             # the message that the clause forwards.
             seen = msg.copy()
             seen["continuation"] = None
+        seen.lend()
         try:
             value = clause.method(seen, k)
         except BaseException as error:
@@ -532,11 +554,16 @@ class Computation:
 
 
 def _answer(
-    log: Answer | None, msg: Any, value: Any, error: BaseException | None, drawn: bool
+    log: Answer | None,
+    msg: Any,
+    value: Any,
+    error: BaseException | None,
+    drawn: bool,
+    pick: int | None = None,
 ) -> Answer:
     traceback = error.__traceback__ if error is not None else None
     value = provider().keep(value)
-    return Answer(log, msg["type"], msg["name"], value, error, traceback, drawn)
+    return Answer(log, msg["type"], msg["name"], value, error, traceback, drawn, pick)
 
 
 def _place(mark: Mark, ambient: tuple[Any, ...]) -> int:
@@ -595,12 +622,25 @@ def _barrier(msg: Any, mark: Mark, barrier: str | None) -> BarrierError:
     )
 
 
-def _drawn_inside(msg: Any) -> BarrierError:
+def _performed_twice(msg: Any) -> BadYieldError:
+    return BadYieldError(
+        f"the effect {site(msg['type'], msg['name'])}, built at {msg.where}, was yielded a second "
+        f"time. A request is performed once: build another one for another draw."
+    )
+
+
+def _not_seen(msg: Any, barrier: str | None) -> BarrierError:
+    through = (
+        f"inside the plain clause {barrier}, which called k(...) and waits for its result. Write "
+        f"that clause as a generator: `result = yield k(value)`, or `return k(value)` in a "
+        f"function that has a `yield`"
+        if barrier
+        else "by a call of run(...) or get_trace(...) inside the model. Inside a model, write "
+        "`yield model(...)`; for a random number on purpose, draw it from the distribution itself"
+    )
     return BarrierError(
-        f"site {msg['name']!r}, performed at {msg.where}, would be drawn at random by a call of "
-        f"run(...) or get_trace(...) inside a model whose choices somebody else makes (such as "
-        f"infer.enumerate). Inside a model, write `yield model(...)` instead of "
-        f"`run(model, ...)`; for a random number on purpose, draw it from the distribution itself."
+        f"site {msg['name']!r}, performed at {msg.where}, is out of reach of whoever makes the "
+        f"choices of this model (such as infer.enumerate): it was performed {through}."
     )
 
 

@@ -67,11 +67,12 @@ class PureMessage:
     >>> msg.perform()
     """
 
-    __slots__ = ("_birth", "_fields", "_performed")
+    __slots__ = ("_birth", "_fields", "_lent", "_performed")
 
     def __init__(self, **fields: Any) -> None:
         self._fields: dict[str, Any] = fields
         self._performed: bool | None = False
+        self._lent = False
         frame = sys._getframe(1)
         self._birth = (frame.f_code, frame.f_lineno)
 
@@ -133,6 +134,7 @@ class PureMessage:
         if isinstance(fresh._fields.get("infer"), dict):
             fresh._fields["infer"] = dict(fresh._fields["infer"])
         fresh._performed, fresh._birth = True, self._birth
+        fresh._lent = True  # who copies a message may send the copy on
         return fresh
 
     # --- the request
@@ -157,6 +159,15 @@ class PureMessage:
     def perform(self) -> None:
         """Mark the request as taken by a machine."""
         self._performed = True
+
+    def lend(self) -> None:
+        """Give the message to a clause, which may yield it again."""
+        self._lent = True
+
+    @property
+    def lent(self) -> bool:
+        """Is the message in the hands of a clause?"""
+        return self._lent
 
     def _perform(self) -> Iterator[Any]:
         return (yield self)

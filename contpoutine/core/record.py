@@ -16,6 +16,8 @@ class Answer(NamedTuple):
 
     `error` is what was raised at the site, if not answered by a value, and `traceback` the one that
     it had then. `drawn` says that the value was drawn at random because no handler gave one.
+    `pick` is for a value that the model may have made itself, and can change: which of the values
+    that the site offered it was. A replay takes the one at that place of what is offered then.
     """
 
     earlier: Answer | None
@@ -25,6 +27,7 @@ class Answer(NamedTuple):
     error: BaseException | None = None
     traceback: TracebackType | None = None
     drawn: bool = False
+    pick: int | None = None
 
 
 def in_order(log: Answer | None) -> list[Answer]:

@@ -28,12 +28,11 @@ from contpoutine.core.model import describe, start
 from contpoutine.core.record import Answer
 from contpoutine.distributions import Delta
 from contpoutine.distributions.choices import Choices, ElementChoices, choices, log_weight
+from contpoutine.distributions.content import is_tensor
 from contpoutine.errors import (
     BadWeightError,
     BarrierError,
-    CaptureError,
     NotEnumerableError,
-    SharedIteratorError,
 )
 
 
@@ -77,9 +76,10 @@ class Choice:
         weight: the log-weight met since the last choice.
         named: the deterministic sites met since the last choice.
         scale: what each log-probability is multiplied by.
+        recorded: the values as the tree keeps them, which no model can change.
     """
 
-    __slots__ = ("log_probs", "name", "named", "scale", "state", "values", "weight")
+    __slots__ = ("log_probs", "name", "named", "recorded", "scale", "state", "values", "weight")
 
     def __init__(
         self,
@@ -92,6 +92,7 @@ class Choice:
     ) -> None:
         self.state, self.name = state, name
         self.values, self.log_probs = offered
+        self.recorded = recorded(offered.values)
         self.weight, self.named, self.scale = weight, named, scale
 
 
@@ -107,6 +108,7 @@ class Driver:
     ) -> None:
         self.model, self.capture = model, capture
         self.origin = Origin(model, args, kwargs)
+        self.origin.value_at = value_at
         self.outer = AMBIENT.get()
         self.reasons: dict[str, int] = {}
         self.bounded = True  # no likelihood above one has been met
@@ -147,10 +149,21 @@ class Driver:
         ]
         if self.capture != "replay":
             reasons = sorted(self.reasons.items(), key=lambda item: -item[1])
-            lines += [f"{count} choices resumed by replay: {why}" for why, count in reasons[:3]]
+            lines += [
+                f"{count} {'choice' if count == 1 else 'choices'} resumed by replay: {why}"
+                for why, count in reasons[:3]
+            ]
             if len(reasons) > 3:
                 lines.append(f"... and {len(reasons) - 3} more reasons for replay")
         return lines
+
+    def keep(self, value: Any) -> Any:
+        """A value as it is now, for the record: the model may go on to change it."""
+        return provider().keep(value)
+
+    def own(self, value: Any) -> Any:
+        """A value as the model may have it: its own object, or a copy of one from outside."""
+        return own(self.origin, value)
 
     def blame(self, msg: Any, error: BaseException) -> None:
         """Say in an error about a site where the site is."""
@@ -158,8 +171,11 @@ class Driver:
 
     # --- one step -------------------------------------------------------------------------------
 
-    def step(self, state: Computation | Batch, value: Any) -> Leaf | Pruned | Choice:
-        """Answer a state and run to the next choice, or to the end."""
+    def step(self, state: Computation | Batch, value: Any, pick: int) -> Leaf | Pruned | Choice:
+        """Answer a state and run to the next choice, or to the end.
+
+        `pick` says which of the state's values `value` is.
+        """
         if isinstance(state, Batch):
             picked = (*state.picked, value)
             if len(picked) < len(state.elements.elements):
@@ -167,17 +183,24 @@ class Driver:
             whole = state.elements.assemble(picked)
             computation = self._second(state.place, last=False)
             return self._answer(computation, whole, [(state.place.msg["name"], whole)])
-        # What the tree keeps is the value itself; the model gets one that it may change in place.
-        return self._answer(state, provider().keep(value), [])
+        if is_plain(value):
+            return self._answer(state, value, [])
+        if is_tensor(value):  # the tree keeps the value; the model gets one that it may change
+            return self._answer(state, provider().keep(value), [])
+        return self._answer(state, value_at(self.origin, state.pending, pick), [], pick)
 
     def _answer(
-        self, computation: Computation, value: Any, named: list[tuple[str, Any]]
+        self,
+        computation: Computation,
+        value: Any,
+        named: list[tuple[str, Any]],
+        pick: int | None = None,
     ) -> Leaf | Pruned | Choice:
         msg = computation.pending
         msg["value"], msg["done"] = value, True
         if self.outer:
             self._pass_down(msg)
-        return self._follow(computation, computation.answer(msg["value"]), named)
+        return self._follow(computation, computation.answer(msg["value"], pick), named)
 
     def _follow(
         self,
@@ -192,13 +215,25 @@ class Driver:
             if self.outer:
                 # A handler further out may overrule what the model decided: every answer counts.
                 computation.undecided = True
-                self._pass_up(msg)
+                try:
+                    self._pass_up(msg)
+                except BarrierError:
+                    raise
+                except Exception as error:
+                    event = computation.answer_by_error(error)
+                    continue
+            if msg["type"] == "sample" and not isinstance(msg["name"], str):
+                raise TypeError(f"a sample site needs a string as its name, not {msg['name']!r}")
             if msg["type"] != "sample":
-                value = msg["value"] if is_decided(msg) else default_value(msg)
+                try:
+                    value = msg["value"] if is_decided(msg) else default_value(msg)
+                except Exception as error:
+                    event = computation.answer_by_error(error)
+                    continue
             elif is_decided(msg):
                 value = msg["value"]
-                if msg["is_observed"] and type(msg["fn"]) is Delta:
-                    named.append((msg["name"], value))
+                if type(msg["fn"]) is Delta and msg["fn"].values[0] is value:
+                    named.append((msg["name"], self.keep(value)))
                 try:
                     weight += self.weigh(msg) if value is not None or msg["is_observed"] else 0.0
                 except Exception as error:
@@ -244,10 +279,16 @@ class Driver:
 
     def scale_of(self, msg: Any) -> float:
         """What the log-probabilities of an undecided site are multiplied by."""
+        scale = float(msg["scale"])
+        if not 0.0 <= scale < math.inf:
+            raise BadWeightError(
+                f"site {msg['name']!r}, performed at {msg.where}, is scaled by {scale!r}; a scale "
+                f"is a finite number, zero or more"
+            )
         if msg["mask"] is None:
-            return float(msg["scale"])
-        if msg["mask"] in (True, False):
-            return float(msg["scale"]) if msg["mask"] else 0.0
+            return scale
+        if msg["mask"] is True or msg["mask"] is False:
+            return scale if msg["mask"] else 0.0
         raise NotEnumerableError(
             f"site {msg['name']!r}, performed at {msg.where}, is masked element by element and "
             f"cannot be enumerated; mask it as a whole (`mask=False`), or observe it"
@@ -294,7 +335,7 @@ class Driver:
     def adopt(
         self,
         frames: list[Any],
-        answers: list[tuple[str, Any]],
+        answers: list[tuple[str, Any, int]],
         request: Any,
         error: BaseException | None = None,
     ) -> Leaf | Pruned | Choice:
@@ -307,7 +348,7 @@ class Driver:
         return self._follow(computation, computation.go_on(request, error, self.outer))
 
     def hidden(
-        self, frames: list[Any], answers: list[tuple[str, Any]], msg: Any, depth: int
+        self, frames: list[Any], answers: list[tuple[str, Any, int]], msg: Any, depth: int
     ) -> Leaf | Pruned | Choice:
         """Go on with bare frames one of whose handlers has stopped `msg` on its way up."""
         computation = self._take_over(frames, answers)
@@ -316,7 +357,7 @@ class Driver:
     def wait(
         self,
         frames: list[Any],
-        answers: list[tuple[str, Any]],
+        answers: list[tuple[str, Any, int]],
         msg: Any,
         offered: ElementChoices,
     ) -> Choice:
@@ -325,20 +366,54 @@ class Driver:
         computation.wait_at(msg, self.outer)
         return self._offer(computation, msg, offered, [], 0.0)
 
-    def _take_over(self, frames: list[Any], answers: list[tuple[str, Any]]) -> Computation:
+    def _take_over(self, frames: list[Any], answers: list[tuple[str, Any, int]]) -> Computation:
         computation = Computation(frames, (), self.origin)
         computation.log = _log(answers)
         return computation
 
-    def replay(self, answers: list[tuple[str, Any]], msg: Any, reason: str | None) -> Computation:
+    def replay(
+        self, answers: list[tuple[str, Any, int]], msg: Any, reason: str | None
+    ) -> Computation:
         """The computation that has been given `answers` and waits at `msg`."""
         if reason is not None:
             self.note(reason)
         return rerun(self.origin, _log(answers), msg, complete=False)
 
 
-def _log(answers: list[tuple[str, Any]]) -> Answer | None:
+def _log(answers: list[tuple[str, Any, int]]) -> Answer | None:
     log: Answer | None = None
-    for name, value in answers:
-        log = Answer(log, "sample", name, value)
+    for name, value, pick in answers:
+        again = None if is_plain(value) or is_tensor(value) else pick
+        log = Answer(log, "sample", name, value, pick=again)
     return log
+
+
+_PLAIN_TYPES = frozenset({bool, int, float, str, bytes, complex, type(None)})
+
+
+def is_plain(value: Any) -> bool:
+    """Can nothing in the value be changed?"""
+    kind = type(value)
+    if kind is tuple:
+        return all(map(is_plain, value))
+    return kind in _PLAIN_TYPES
+
+
+def recorded(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values of a site as the tree keeps them. A model never sees a tensor of the tree's."""
+    if all(is_plain(value) or is_tensor(value) for value in values):
+        return values
+    kept: tuple[Any, ...] = provider().keep(values)
+    return kept
+
+
+def own(origin: Origin, value: Any) -> Any:
+    """A value as the model may have it: its own object, or a copy of one from outside."""
+    outside = origin.outside
+    return provider().keep(value) if outside is not None and value in outside else value
+
+
+def value_at(origin: Origin, msg: Any, pick: int) -> Any:
+    """The value at one place of what a waiting site offers."""
+    offered = choices(msg["fn"], msg["name"])
+    return own(origin, offered.values[pick])  # type: ignore[union-attr]

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from typing import Any, Literal, get_args
 
+from contpoutine.errors import EmptySupportError
 from contpoutine.infer.driver import Choice, Driver, Leaf, Pruned
 from contpoutine.infer.tree import Tree
 
@@ -83,7 +84,7 @@ class Explorer:
         self.explored_mass = 0.0
         self._frontier: Any = deque() if order == "breadth_first" else []
         self._points = 0
-        self._begun = False
+        self._begun = self._failed = False
         self._at = 0  # where the resumption that is running came from
 
     @property
@@ -96,14 +97,20 @@ class Explorer:
 
         `deadline` is a reading of `time.monotonic()`. Gives True when nothing is left to explore.
         """
+        if self._failed:
+            raise RuntimeError("this search has failed and cannot go on")
+        self._failed = True  # until the end of this run says otherwise
         if not self._begun:
             self._begun = True
             self._arrive(self.driver.begin(), 0, 0.0, 0.0)
-        while self._frontier:
+        done = True
+        while self._frontier and done:
             if self.executions == max_executions or time.monotonic() >= deadline:
-                return False
-            self._advance()
-        return True
+                done = False
+            else:
+                self._advance()
+        self._failed = False
+        return done
 
     def _advance(self) -> None:
         """Resume one choice point with its next value."""
@@ -127,7 +134,7 @@ class Explorer:
         node = self._node(point.node, point.visit, pick)
         self._at = node
         self.branches += 1
-        event = self.driver.step(state, point.values[pick])
+        event = self.driver.step(state, point.values[pick], pick)
         self._arrive(event, node, point.log_weight + log_prob, point.log_prior + log_prob)
 
     def _arrive(self, event: Any, node: int, log_weight: float, log_prior: float) -> None:
@@ -148,7 +155,9 @@ class Explorer:
         picks = [i for i, log_prob in enumerate(log_probs) if log_prob > -math.inf]
         if self.order == "likely_first":
             picks.sort(key=lambda i: -log_probs[i])
-        visit = self._visit(event.name, event.values)
+        if not picks:
+            raise EmptySupportError(f"site {event.name!r} has no value of positive probability")
+        visit = self._visit(event.name, event.recorded)
         self._points += 1
         point = ChoicePoint(event, picks, node, visit, log_weight, log_prior, self._points)
         if self.order == "likely_first":

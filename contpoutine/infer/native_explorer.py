@@ -14,7 +14,7 @@ from contpoutine.core.native import native
 from contpoutine.distributions import Delta, FiniteDistribution
 from contpoutine.distributions.choices import Choices, choices
 from contpoutine.errors import SharedIteratorError
-from contpoutine.infer.driver import Driver, Leaf, Pruned
+from contpoutine.infer.driver import Driver, Leaf, Pruned, recorded
 from contpoutine.infer.explorer import ORDERS, Order
 from contpoutine.infer.tree import Tree
 
@@ -31,6 +31,7 @@ if native is not None:
         Pruned,
         SharedIteratorError,
         CHANGED,
+        recorded,
     )
 
 
@@ -66,7 +67,7 @@ class NativeExplorer:
         return done
 
     def path(self) -> list[tuple[str, Any]]:
-        return list(self._native.path())
+        return [(name, value) for name, value, _ in self._native.path()]
 
     def tree(self) -> Tree:
         columns = self._native.columns()

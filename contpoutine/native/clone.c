@@ -119,7 +119,7 @@ remember(Fork *fork, PyObject *from, PyObject *to)
     }
     Py_ssize_t k = fork->n++;
     fork->pairs[k] = (Pair){from, Py_NewRef(to)};
-    fork->aliased |= Py_REFCNT(from) > 1;
+    fork->aliased |= from != to && Py_REFCNT(from) > 1;
     if (fork->index != NULL) {
         size_t i = hash_pointer(from) & fork->mask;
         while (fork->index[i] >= 0) {
@@ -173,6 +173,9 @@ refuse(PyObject *o, const char *why)
     return NULL;
 }
 
+#define EXCEPTION_SLOT (-1)
+#define LOCALS_SLOT (-2)
+
 /* Say in the error in flight which frame and slot holds the object that was refused. */
 static void
 locate(Fork *fork, Frame *frame, int slot)
@@ -186,7 +189,8 @@ locate(Fork *fork, Frame *frame, int slot)
     PyErr_NormalizeException(&type, &value, &traceback);
     PyCodeObject *code = compat_frame_code(frame);
     PyObject *place =
-        slot < 0                      ? PyUnicode_FromString("the exception being handled")
+        slot == EXCEPTION_SLOT        ? PyUnicode_FromString("the exception being handled")
+        : slot == LOCALS_SLOT         ? PyUnicode_FromString("the dict of locals()")
         : slot < code->co_nlocalsplus ? PyUnicode_FromFormat(
                                             "local %R", PyTuple_GET_ITEM(code->co_localsplusnames, slot))
                                       : PyUnicode_FromString(
@@ -201,6 +205,8 @@ locate(Fork *fork, Frame *frame, int slot)
     Py_XDECREF(value);
     Py_XDECREF(traceback);
 }
+
+static PyObject *str_opaque, *str_version, *str_fork;
 
 /* --- copying values ------------------------------------------------------------------------ */
 
@@ -762,7 +768,7 @@ done:
 static PyObject *
 copy_message(Fork *fork, PyObject *o)
 {
-    static const int held[] = {F_VALUE, F_ARGS, F_KWARGS, F_INFER};
+    static const int held[] = {F_FN, F_VALUE, F_ARGS, F_KWARGS, F_INFER};
     Message *msg = (Message *)o;
     PyObject *fresh = message_copy(msg);
     if (fresh == NULL) {
@@ -770,10 +776,12 @@ copy_message(Fork *fork, PyObject *o)
     }
     Message *to = (Message *)fresh;
     to->performed = msg->performed;
+    to->lent = msg->lent;
     int rc = remember(fork, o, fresh);
     for (size_t i = 0; rc == 0 && i < sizeof(held) / sizeof(held[0]); i++) {
         PyObject *value = msg->field[held[i]];
-        if (value != NULL && !is_atomic(value)) {
+        if (value != NULL && !is_atomic(value) &&
+            (held[i] != F_FN || _PyType_Lookup(Py_TYPE(value), str_fork) != NULL)) {
             PyObject *c = copy(fork, value);
             rc = c == NULL ? -1 : 0;
             Py_XSETREF(to->field[held[i]], c);
@@ -890,7 +898,6 @@ proxy_close(PyObject *proxy)
    "iterate", a function (obj, memo) that copies, or a sentence that says why not. */
 static PyObject *rules, *classify;
 static PyObject *rule_share, *rule_watch, *rule_iterate, *rule_holds, *rule_refuse;
-static PyObject *str_opaque, *str_version;
 int watching = 0;
 
 static PyObject * /* a new reference */
@@ -1093,7 +1100,7 @@ copy_generator(Fork *fork, PyObject *o)
     Py_XINCREF(compat_frame_function(from));
     memset(to->localsplus, 0, (size_t)from->stacktop * sizeof(PyObject *));
 
-    int slot = -1;
+    int slot = EXCEPTION_SLOT;
     if (remember(fork, o, (PyObject *)fresh) < 0) {
         goto failed;
     }
@@ -1104,6 +1111,7 @@ copy_generator(Fork *fork, PyObject *o)
         }
     }
     if (from->f_locals != NULL) { /* the model, or a debugger, has asked for locals() */
+        slot = LOCALS_SLOT;
         to->f_locals = copy(fork, from->f_locals);
         if (to->f_locals == NULL) {
             goto failed;
@@ -1754,10 +1762,11 @@ clone_ready(PyObject *module)
     rule_holds = PyUnicode_InternFromString("holds");
     rule_refuse = PyUnicode_InternFromString("has no rule that says how a fork copies it");
     str_opaque = PyUnicode_InternFromString("fork_opaque");
+    str_fork = PyUnicode_InternFromString("__fork__");
     str_version = PyUnicode_InternFromString("_version");
     str_locals = PyUnicode_InternFromString("<locals>");
     if (rules == NULL || known_classes == NULL || rule_share == NULL || rule_watch == NULL || rule_iterate == NULL || rule_holds == NULL ||
-        rule_refuse == NULL || str_opaque == NULL || str_version == NULL || str_locals == NULL ||
+        rule_refuse == NULL || str_opaque == NULL || str_fork == NULL || str_version == NULL || str_locals == NULL ||
         PyType_Ready(&ProxyType) < 0 ||
         PyModule_AddObjectRef(module, "SHARE", rule_share) < 0 ||
         PyModule_AddObjectRef(module, "WATCH", rule_watch) < 0 ||

@@ -25,6 +25,7 @@
 #include <math.h>
 
 enum { DEPTH_FIRST, BREADTH_FIRST, LIKELY_FIRST };
+enum { CHOSEN, COMPUTED, OBJECTS };
 
 /* --- stacks of frames ----------------------------------------------------------------------- */
 
@@ -84,36 +85,42 @@ frames_depth(Frames *frames)
     return n;
 }
 
-/* The generators of a stack, outermost first, borrowed. Free the array with PyMem_Free. */
+/* The generators of a stack, outermost first, and `more` behind them, borrowed. Free the array with
+   PyMem_Free. */
 static PyObject **
-frames_array(Frames *frames, Py_ssize_t n)
+frames_array(Frames *frames, Py_ssize_t n, PyObject *more)
 {
-    PyObject **items = PyMem_Malloc((size_t)n * sizeof(PyObject *));
+    PyObject **items = PyMem_Malloc((size_t)(n + 1) * sizeof(PyObject *));
     if (items == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
+    items[n] = more;
     for (Py_ssize_t i = n; i > 0; i--, frames = frames->below) {
         items[i - 1] = frames->gen;
     }
     return items;
 }
 
-/* All of a stack cloned with one memo, with its handlers. */
+/* All of a stack cloned with one memo, with its handlers and the message that waits, if any. */
 static int
-frames_fork_whole(Frames *frames, PyObject *segment, PyObject *outside, Frames **fresh,
-                  PyObject **segment_fresh)
+frames_fork_whole(Frames *frames, PyObject *segment, PyObject *msg, PyObject *outside,
+                  Frames **fresh, PyObject **segment_fresh, PyObject **msg_fresh)
 {
     Py_ssize_t n = frames_depth(frames), i = 0;
-    PyObject **items = frames_array(frames, n);
-    PyObject **copies = PyMem_Calloc((size_t)n, sizeof(PyObject *));
+    PyObject **items = frames_array(frames, n, msg);
+    PyObject **copies = PyMem_Calloc((size_t)n + 1, sizeof(PyObject *));
     int rc = -1;
     *fresh = NULL;
     if (items == NULL || copies == NULL) {
         PyErr_NoMemory();
     }
-    else if (fork_computation(items, n, segment, outside, copies, segment_fresh) == 0) {
+    else if (fork_computation(items, msg == NULL ? n : n + 1, segment, outside, copies,
+                              segment_fresh) == 0) {
         rc = 0;
+        if (msg != NULL) {
+            *msg_fresh = copies[n];
+        }
         for (; i < n && rc == 0; i++) {
             Frames *top = frames_push(*fresh, copies[i]);
             if (top == NULL) {
@@ -128,6 +135,9 @@ frames_fork_whole(Frames *frames, PyObject *segment, PyObject *outside, Frames *
             }
             frames_drop(*fresh);
             Py_CLEAR(*segment_fresh);
+            if (msg != NULL) {
+                Py_CLEAR(*msg_fresh);
+            }
         }
     }
     PyMem_Free(items);
@@ -144,18 +154,28 @@ frames_make_ready(Frames *frames, PyObject *outside, PyObject *base)
     for (Frames *f = frames; f != NULL && !f->ready; f = f->below) {
         n++;
     }
-    for (; n > 0; n--) { /* deepest first, for a frame's answer includes those below it */
-        Frames *f = frames;
-        for (Py_ssize_t i = 1; i < n; i++) {
-            f = f->below;
-        }
+    if (n == 0) {
+        return 0;
+    }
+    Frames **waiting = PyMem_Malloc((size_t)n * sizeof(Frames *));
+    if (waiting == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < n; i++, frames = frames->below) {
+        waiting[i] = frames;
+    }
+    int rc = 0;
+    for (; n > 0 && rc == 0; n--) { /* deepest first: a frame's answer includes those below it */
+        Frames *f = waiting[n - 1];
         int aliased = 0;
         f->shareable = f->below == NULL || f->below->shareable;
         if (f->shareable) {
             f->spare = fork_frame(f->gen, outside, &aliased);
             if (f->spare == NULL) {
                 if (!PyErr_ExceptionMatches(err_capture)) {
-                    return -1;
+                    rc = -1;
+                    break;
                 }
                 PyErr_Clear(); /* cloning the whole stack will say it again */
                 f->shareable = 0;
@@ -169,13 +189,15 @@ frames_make_ready(Frames *frames, PyObject *outside, PyObject *base)
         if (watching) {
             f->watch = watch_computation(&f->gen, 1, base, outside);
             if (f->watch == NULL && PyErr_Occurred()) {
-                return -1;
+                rc = -1;
+                break;
             }
         }
         f->watched = f->watch != NULL || (f->below != NULL && f->below->watched);
         f->ready = 1;
     }
-    return 0;
+    PyMem_Free(waiting);
+    return rc;
 }
 
 static int
@@ -215,7 +237,7 @@ frames_own_top(Frames **frames, PyObject *outside, PyObject *segment)
             discard_frame(gen);
             Frames *fresh;
             PyObject *segment_fresh;
-            if (frames_fork_whole(top, segment, outside, &fresh, &segment_fresh) < 0) {
+            if (frames_fork_whole(top, segment, NULL, outside, &fresh, &segment_fresh, NULL) < 0) {
                 return -1;
             }
             Py_DECREF(segment_fresh);
@@ -238,14 +260,15 @@ frames_own_top(Frames **frames, PyObject *outside, PyObject *segment)
     return 0;
 }
 
-/* A second stack in the same state. */
+/* A second stack in the same state. With `whole`, the message belongs to that state too: handlers
+   may hold it, or what it offers may be the model's own. */
 static int
-frames_fork(Frames *frames, PyObject *segment, PyObject *outside, PyObject *base, Frames **fresh,
-            PyObject **segment_fresh)
+frames_fork(Frames *frames, PyObject *segment, PyObject *msg, int whole, PyObject *outside,
+            PyObject *base, Frames **fresh, PyObject **segment_fresh, PyObject **msg_fresh)
 {
     int alone = frames->below == NULL && PyTuple_GET_SIZE(segment) == 0;
-    int share = alone;
-    if (!alone) {
+    int share = alone && !whole;
+    if (!alone && !whole) {
         share = 1;
         for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(segment) && share == 1; i++) {
             share = is_shared(PyTuple_GET_ITEM(segment, i));
@@ -268,12 +291,17 @@ frames_fork(Frames *frames, PyObject *segment, PyObject *outside, PyObject *base
                 discard_frame(gen);
                 return -1;
             }
+            *msg_fresh = message_copy((Message *)msg);
+            if (*msg_fresh == NULL) {
+                frames_drop(*fresh);
+                return -1;
+            }
             *segment_fresh = Py_NewRef(segment);
             return 0;
         }
         discard_frame(gen);
     }
-    return frames_fork_whole(frames, segment, outside, fresh, segment_fresh);
+    return frames_fork_whole(frames, segment, msg, outside, fresh, segment_fresh, msg_fresh);
 }
 
 /* --- choice points -------------------------------------------------------------------------- */
@@ -288,6 +316,7 @@ typedef struct {
     int node, visit;
     double log_weight, log_prior, scale, key;
     unsigned long long number;
+    char mutable; /* a value is an object that a model can change */
     int n, next;
     int picks[];
 } Point;
@@ -328,7 +357,7 @@ typedef struct {
 
 typedef struct {
     PyObject **names, **values;
-    char *computed; /* a deterministic site: no answer of the model's */
+    char *kind; /* CHOSEN, COMPUTED (a deterministic site: no answer) or OBJECTS (chosen objects) */
     Py_ssize_t n, room;
 } Sites;
 
@@ -344,6 +373,7 @@ typedef struct {
     int order;
     int strict; /* capture="clone": what cannot be cloned is an error */
     int begun;
+    int failed;
     int bounded;
     Nodes nodes;
     Sites sites;
@@ -368,12 +398,14 @@ static PyObject *process_default, *postprocess_default; /* core.messenger.Messen
 static PyObject *finite_type, *delta_type;           /* distributions */
 static Py_ssize_t at_values, at_log_probs, at_table; /* offsets of the slots of finite_type */
 static PyObject *choices_function, *choices_type;    /* distributions.choices */
+static PyObject *recorded_function;                  /* infer.driver.recorded */
 static PyObject *leaf_type, *pruned_type, *shared_iterator_error;
 static PyObject *monotonic, *changed;
 static PyObject *str_value, *str_weight, *str_named, *str_state, *str_name, *str_values,
     *str_log_probs, *str_scale, *str_adopt, *str_replay, *str_branch, *str_step, *str_weigh,
     *str_note, *str_body, *str_blame, *str_hidden, *str_wait, *str_scale_of, *str_process, *str_postprocess,
-    *str_pyro_sample, *str_pyro_post_sample, *str_clone;
+    *str_pyro_sample, *str_pyro_post_sample, *str_clone, *str_keep, *str_own, *str_recorded,
+    *str_torch;
 
 static int
 run_push(Run *run, PyObject *gen) /* steals `gen` */
@@ -409,19 +441,12 @@ run_end(Run *run) /* what is left is dropped without running */
 static PyObject *
 run_to_list(Explorer *self, Run *run)
 {
-    int shared = 0;
-    for (Frames *f = run->top; f != NULL; f = f->below) {
-        shared |= f->refs > 1;
-    }
-    if (shared) {
-        Frames *fresh;
-        PyObject *segment;
-        if (frames_fork_whole(run->top, self->base, self->outside, &fresh, &segment) < 0) {
+    /* The top frame stays what it is: the request that is handed over may refer to what it holds.
+       A frame that others share owns what it holds, so it is cloned by itself. */
+    for (Frames *f = run->top; f->below != NULL; f = f->below) {
+        if (frames_own_top(&f->below, self->outside, self->base) < 0) {
             return NULL;
         }
-        Py_DECREF(segment);
-        frames_drop(run->top);
-        run->top = fresh;
     }
     Py_ssize_t n = frames_depth(run->top);
     PyObject *list = PyList_New(n);
@@ -472,14 +497,14 @@ add_node(Explorer *self, int parent, int visit, int pick)
 }
 
 static int
-add_visit(Explorer *self, PyObject *name, PyObject *values, int computed)
+add_visit(Explorer *self, PyObject *name, PyObject *values, int kind)
 {
     Sites *c = &self->sites;
     if (c->n == c->room) {
         Py_ssize_t room = c->room ? c->room + c->room / 2 : 64;
         if (room > INT_MAX || grow((void **)&c->names, room, sizeof(PyObject *)) < 0 ||
             grow((void **)&c->values, room, sizeof(PyObject *)) < 0 ||
-            grow((void **)&c->computed, room, 1) < 0) {
+            grow((void **)&c->kind, room, 1) < 0) {
             PyErr_NoMemory();
             return -1;
         }
@@ -491,7 +516,7 @@ add_visit(Explorer *self, PyObject *name, PyObject *values, int computed)
     }
     c->names[c->n] = name;
     c->values[c->n] = Py_NewRef(values);
-    c->computed[c->n] = (char)computed;
+    c->kind[c->n] = (char)kind;
     return (int)c->n++;
 }
 
@@ -519,24 +544,30 @@ add_leaf(Explorer *self, int node, double log_weight, PyObject *value)
 static int
 add_computed(Explorer *self, int node, PyObject *name, PyObject *value)
 {
-    PyObject *values = PyTuple_Pack(1, value);
-    int visit = values == NULL ? -1 : add_visit(self, name, values, 1);
+    PyObject *kept = is_atomic(value)
+                         ? Py_NewRef(value)
+                         : PyObject_CallMethodOneArg(self->driver, str_keep, value);
+    PyObject *values = kept == NULL ? NULL : PyTuple_Pack(1, kept);
+    Py_XDECREF(kept);
+    int visit = values == NULL ? -1 : add_visit(self, name, values, COMPUTED);
     Py_XDECREF(values);
     return visit < 0 ? -1 : add_node(self, node, visit, 0);
 }
 
-/* The answers that lead to `node`, as the driver wants them: [(name, value), ...]. */
+/* The answers that lead to `node`, as the driver wants them: [(name, value, pick), ...]. */
 static PyObject *
 answers_to(Explorer *self, int node)
 {
     PyObject *answers = PyList_New(0);
     for (; answers != NULL && node > 0; node = self->nodes.parents[node]) {
         int visit = self->nodes.visits[node];
-        if (self->sites.computed[visit]) {
+        if (self->sites.kind[visit] == COMPUTED) {
             continue;
         }
         PyObject *value = PySequence_GetItem(self->sites.values[visit], self->nodes.picks[node]);
-        PyObject *pair = value == NULL ? NULL : PyTuple_Pack(2, self->sites.names[visit], value);
+        PyObject *pair = value == NULL ? NULL
+                                       : Py_BuildValue("(OOi)", self->sites.names[visit], value,
+                                                       self->nodes.picks[node]);
         Py_XDECREF(value);
         if (pair == NULL || PyList_Append(answers, pair) < 0) {
             Py_CLEAR(answers);
@@ -663,10 +694,10 @@ rank(const void *a, const void *b)
 
 /* A choice point for the values of positive probability. The caller fills in the state. */
 static Point *
-new_point(Explorer *self, PyObject *name, PyObject *values, PyObject *log_probs, double scale,
-          int node, double log_weight, double log_prior)
+new_point(Explorer *self, PyObject *name, PyObject *values, PyObject *log_probs,
+          PyObject *recorded, double scale, int node, double log_weight, double log_prior)
 {
-    if (!PyTuple_CheckExact(values) || !PyTuple_CheckExact(log_probs) ||
+    if (values == NULL || log_probs == NULL || !PyTuple_CheckExact(values) || !PyTuple_CheckExact(log_probs) ||
         PyTuple_GET_SIZE(values) != PyTuple_GET_SIZE(log_probs)) {
         PyErr_Format(PyExc_TypeError, "the choices of site %R are not two tuples of one length",
                      name);
@@ -698,6 +729,11 @@ new_point(Explorer *self, PyObject *name, PyObject *values, PyObject *log_probs,
             point->picks[point->n++] = (int)i;
         }
     }
+    if (point->n == 0) {
+        PyErr_Format(err_empty_support, "site %R has no value of positive probability", name);
+        point_free(point);
+        return NULL;
+    }
     if (self->order == LIKELY_FIRST && point->n > 1) {
         Ranked *ranked = PyMem_Malloc((size_t)point->n * sizeof(Ranked));
         if (ranked == NULL) {
@@ -716,7 +752,8 @@ new_point(Explorer *self, PyObject *name, PyObject *values, PyObject *log_probs,
         }
         PyMem_Free(ranked);
     }
-    point->visit = add_visit(self, name, values, 0);
+    point->mutable = recorded != values;
+    point->visit = add_visit(self, name, recorded, point->mutable ? OBJECTS : CHOSEN);
     if (point->visit < 0) {
         point_free(point);
         return NULL;
@@ -777,12 +814,13 @@ arrive(Explorer *self, PyObject *event, int node, double log_weight, double log_
     PyObject *name = PyObject_GetAttr(event, str_name);
     PyObject *values = PyObject_GetAttr(event, str_values);
     PyObject *log_probs = PyObject_GetAttr(event, str_log_probs);
+    PyObject *recorded = PyObject_GetAttr(event, str_recorded);
     PyObject *state = PyObject_GetAttr(event, str_state);
     int rc = -1;
-    if (name != NULL && values != NULL && log_probs != NULL && state != NULL &&
+    if (name != NULL && values != NULL && log_probs != NULL && recorded != NULL && state != NULL &&
         get_double(event, str_scale, &scale) == 0) {
         Point *point =
-            new_point(self, name, values, log_probs, scale, node, log_weight, log_prior);
+            new_point(self, name, values, log_probs, recorded, scale, node, log_weight, log_prior);
         if (point != NULL) {
             point->state = Py_NewRef(state);
             rc = frontier_push(self, point);
@@ -794,6 +832,7 @@ arrive(Explorer *self, PyObject *event, int node, double log_weight, double log_
     Py_XDECREF(name);
     Py_XDECREF(values);
     Py_XDECREF(log_probs);
+    Py_XDECREF(recorded);
     Py_XDECREF(state);
     return rc;
 }
@@ -880,6 +919,9 @@ weigh(Explorer *self, Message *msg, double *weight)
                     self->bounded = 0;
                 }
                 return 0;
+            }
+            if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError)) {
+                return -1;
             }
             PyErr_Clear(); /* unhashable, or not there: the driver finds the words */
         }
@@ -1011,6 +1053,21 @@ is_computed(Message *msg)
            PyTuple_GET_ITEM(values, 0) == msg->field[F_VALUE];
 }
 
+/* The values of a site as the tree keeps them: themselves, unless a model could change one. */
+static PyObject *
+recorded_values(PyObject *values)
+{
+    if (values == NULL || !PyTuple_CheckExact(values)) {
+        return Py_NewRef(values == NULL ? Py_None : values); /* refused by new_point */
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(values); i++) {
+        if (!is_atomic(PyTuple_GET_ITEM(values, i))) {
+            return PyObject_CallOneArg(recorded_function, values);
+        }
+    }
+    return Py_NewRef(values);
+}
+
 /* Suspend a bare execution at an undecided site. Its ambient stack is `segment`. */
 static int
 suspend(Explorer *self, Run *run, PyObject *segment, Message *msg, int node, double log_weight,
@@ -1049,11 +1106,17 @@ suspend(Explorer *self, Run *run, PyObject *segment, Message *msg, int node, dou
         values = PyTuple_GET_ITEM(offered, 0);
         log_probs = PyTuple_GET_ITEM(offered, 1);
     }
-    Point *point = new_point(self, msg->field[F_NAME], values, log_probs, scale, node, log_weight,
-                             log_prior);
+    PyObject *recorded = recorded_values(values);
+    Point *point = recorded == NULL ? NULL
+                                    : new_point(self, msg->field[F_NAME], values, log_probs,
+                                                recorded, scale, node, log_weight, log_prior);
+    Py_XDECREF(recorded);
     Py_XDECREF(offered);
     if (point == NULL) {
         return -1;
+    }
+    if (!watching) { /* there are no tensors before torch is there */
+        watching = PyDict_GetItemWithError(PyImport_GetModuleDict(), str_torch) != NULL;
     }
     point->segment = Py_NewRef(segment);
     if (watching || segment != self->base) {
@@ -1101,10 +1164,21 @@ static int
 perform(Explorer *self, Run *run, PyObject *segment, Message *msg, PyObject **value, int *node,
         double *log_weight, double log_prior)
 {
+    if (msg->field[F_NAME] == NULL || !PyUnicode_Check(msg->field[F_NAME])) {
+        PyErr_Format(PyExc_TypeError, "a sample site needs a string as its name, not %R",
+                     msg->field[F_NAME] == NULL ? Py_None : msg->field[F_NAME]);
+        return throw(self, run, *node, *log_weight, log_prior);
+    }
     msg->performed = 1;
     int stopped = 0;
     Py_ssize_t depth = pass_up(segment, msg, &stopped);
     if (depth < 0) {
+        return throw(self, run, *node, *log_weight, log_prior);
+    }
+    if (msg->field[F_TYPE] != str_sample) {
+        PyErr_Format(PyExc_TypeError,
+                     "a handler has changed the type of site %R on its way from \"sample\" to %R",
+                     msg->field[F_NAME], msg->field[F_TYPE]);
         return throw(self, run, *node, *log_weight, log_prior);
     }
     if (stopped) {
@@ -1195,6 +1269,10 @@ run_bare(Explorer *self, Run *run, PyObject *value, int node, double log_weight,
         if (message_raise_dropped() < 0) {
             return lost_request(self, run, sent, request, node, log_weight, log_prior);
         }
+        if (sent == PYGEN_RETURN && Message_CheckExact(request) &&
+            !((Message *)request)->performed && PyObject_IsTrue(request) < 0) {
+            return lost_request(self, run, sent, request, node, log_weight, log_prior);
+        }
         if (sent == PYGEN_RETURN) {
             if (run_pop(self, run) < 0) {
                 Py_DECREF(request);
@@ -1223,7 +1301,7 @@ run_bare(Explorer *self, Run *run, PyObject *value, int node, double log_weight,
         }
         int rc;
         if (Message_CheckExact(request) && ((Message *)request)->field[F_TYPE] == str_sample &&
-            (segment == self->base || only_messengers(segment))) {
+            !((Message *)request)->performed && (segment == self->base || only_messengers(segment))) {
             rc = perform(self, run, segment, (Message *)request, &value, &node, &log_weight,
                          log_prior);
         }
@@ -1265,10 +1343,15 @@ run_and_settle(Explorer *self, Run *run, PyObject *value, int node, double log_w
 
 /* A state of the driver's, answered by `value`. */
 static int
-step_opaque(Explorer *self, PyObject *state, PyObject *value, int node, double log_weight,
-            double log_prior)
+step_opaque(Explorer *self, PyObject *state, PyObject *value, int pick, int node,
+            double log_weight, double log_prior)
 {
-    PyObject *event = PyObject_CallMethodObjArgs(self->driver, str_step, state, value, NULL);
+    PyObject *place = PyLong_FromLong(pick);
+    PyObject *event =
+        place == NULL
+            ? NULL
+            : PyObject_CallMethodObjArgs(self->driver, str_step, state, value, place, NULL);
+    Py_XDECREF(place);
     int rc = event == NULL ? -1 : arrive(self, event, node, log_weight, log_prior);
     Py_XDECREF(event);
     return rc;
@@ -1286,10 +1369,23 @@ replayed(Explorer *self, Point *point, PyObject *reason)
     return state;
 }
 
+/* Do forks share all of these handlers as they are? */
+static int
+only_shared(PyObject *segment)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(segment); i++) {
+        if (is_shared(PyTuple_GET_ITEM(segment, i)) != 1) {
+            PyErr_Clear(); /* the fork will say it again */
+            return 0;
+        }
+    }
+    return 1;
+}
+
 /* Frames to resume a bare point with, and their Messengers: its own, or copies of them.
    1: there are none, replay instead. */
 static int
-take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment,
+take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment, PyObject **msg,
             PyObject **reason)
 {
     if (point->frames == NULL) {
@@ -1304,6 +1400,10 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment
             return -1;
         }
         if (!holds) {
+            if (self->strict) {
+                PyErr_SetObject(err_capture, changed);
+                return -1;
+            }
             point_drop_frames(point);
             *reason = Py_NewRef(changed);
             return 1;
@@ -1311,14 +1411,18 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment
     }
     if (!last) {
         Frames *copy;
-        PyObject *segment_copy;
-        if (frames_fork(point->frames, point->segment, self->outside, self->base, &copy,
-                        &segment_copy) == 0) {
+        PyObject *segment_copy, *msg_copy;
+        int whole = point->mutable ||
+                    (point->segment != self->base && !only_shared(point->segment));
+        if (frames_fork(point->frames, point->segment, point->msg, whole, self->outside,
+                        self->base, &copy, &segment_copy, &msg_copy) == 0) {
             /* The copy is kept, the original goes on. */
             run->top = point->frames;
             point->frames = copy;
             *segment = point->segment;
             point->segment = segment_copy;
+            *msg = point->msg;
+            point->msg = msg_copy;
             self->clones++;
             return 0;
         }
@@ -1344,39 +1448,50 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment
     run->top = point->frames;
     point->frames = NULL;
     *segment = Py_NewRef(point->segment);
+    *msg = message_copy((Message *)point->msg); /* the point's own may be needed for a replay */
+    if (last) {
+        Py_SETREF(*msg, Py_NewRef(point->msg));
+    }
     return 0;
 }
 
-/* The value that a model is given: the tree's own, or a copy of a tensor, which the model may
-   change in place. New reference. */
+/* The value that a model is given. New reference. A tensor of the tree's is copied, for the model
+   may change it in place. Another object that it may change is its own, as the message of this
+   branch offers it, or a copy of one from outside. */
 static PyObject *
-value_for_model(PyObject *value)
+value_for_model(Explorer *self, Point *point, Message *msg, int pick)
 {
+    PyObject *value = PyTuple_GET_ITEM(point->values, pick);
     if (is_atomic(value)) {
         return Py_NewRef(value);
     }
-    int watched = is_watched(value);
-    return watched < 0   ? NULL
-           : watched == 0 ? Py_NewRef(value)
-                          : PyObject_CallMethodNoArgs(value, str_clone);
+    if (!point->mutable) {
+        int watched = is_watched(value);
+        return watched < 0    ? NULL
+               : watched == 0 ? Py_NewRef(value)
+                              : PyObject_CallMethodNoArgs(value, str_clone);
+    }
+    if (is_finite(msg->field[F_FN])) {
+        PyObject *values = slot_of(msg->field[F_FN], at_values);
+        if (values != NULL && PyTuple_CheckExact(values) && pick < PyTuple_GET_SIZE(values)) {
+            value = PyTuple_GET_ITEM(values, pick);
+        }
+    }
+    return PyObject_CallMethodOneArg(self->driver, str_own, value);
 }
 
 /* Answer a bare execution's pending message with `value` and run on. */
 static int
-answer(Explorer *self, Point *point, PyObject *segment, Run *run, PyObject *value, int last,
-       int node, double log_weight, double log_prior)
+answer(Explorer *self, PyObject *segment, Run *run, Message *msg, PyObject *value, int node,
+       double log_weight, double log_prior)
 {
-    if (segment == self->base && ((Message *)point->msg)->field[F_CONTINUATION] == NULL) {
+    if (segment == self->base && msg->field[F_CONTINUATION] == NULL) {
         return run_and_settle(self, run, Py_NewRef(value), node, log_weight, log_prior);
     }
-    PyObject *msg = last ? Py_NewRef(point->msg) : message_copy((Message *)point->msg);
-    if (msg == NULL) {
-        return -1;
-    }
-    Py_XSETREF(((Message *)msg)->field[F_VALUE], Py_NewRef(value));
+    Py_XSETREF(msg->field[F_VALUE], Py_NewRef(value));
     int rc = set_ambient(segment);
     if (rc == 0) {
-        PyObject *sent = pass_down(segment, (Message *)msg);
+        PyObject *sent = pass_down(segment, msg);
         if (sent != NULL) {
             rc = run_and_settle(self, run, sent, node, log_weight, log_prior);
         }
@@ -1391,7 +1506,6 @@ answer(Explorer *self, Point *point, PyObject *segment, Run *run, PyObject *valu
             PyErr_Restore(type, error, traceback);
         }
     }
-    Py_DECREF(msg);
     return rc;
 }
 
@@ -1405,27 +1519,31 @@ resume(Explorer *self, Point *point, int pick, int last, int node, double log_we
                                                      last ? Py_True : Py_False, NULL);
         int rc = state == NULL
                      ? -1
-                     : step_opaque(self, state, value, node, log_weight, log_prior);
+                     : step_opaque(self, state, value, pick, node, log_weight, log_prior);
         Py_XDECREF(state);
         return rc;
     }
     Run run = {NULL};
-    PyObject *reason = NULL, *segment = NULL;
-    int rc = take_frames(self, point, last, &run, &segment, &reason);
+    PyObject *reason = NULL, *segment = NULL, *msg = NULL;
+    int rc = take_frames(self, point, last, &run, &segment, &msg, &reason);
     if (rc == 0) {
-        PyObject *given = value_for_model(value);
-        rc = given == NULL
-                 ? FAILED
-                 : answer(self, point, segment, &run, given, last, node, log_weight, log_prior);
+        PyObject *given =
+            msg == NULL ? NULL : value_for_model(self, point, (Message *)msg, pick);
+        rc = given == NULL ? FAILED
+                           : answer(self, segment, &run, (Message *)msg, given, node, log_weight,
+                                    log_prior);
         Py_XDECREF(given);
         run_end(&run);
     }
     else if (rc == 1) {
         PyObject *state = replayed(self, point, reason == NULL ? Py_None : reason);
-        rc = state == NULL ? -1 : step_opaque(self, state, value, node, log_weight, log_prior);
+        rc = state == NULL
+                 ? -1
+                 : step_opaque(self, state, value, pick, node, log_weight, log_prior);
         Py_XDECREF(state);
     }
     Py_XDECREF(segment);
+    Py_XDECREF(msg);
     Py_XDECREF(reason);
     return rc;
 }
@@ -1513,9 +1631,14 @@ explorer_run(PyObject *op, PyObject *args)
     if (!PyArg_ParseTuple(args, "|nd", &max_executions, &deadline)) {
         return NULL;
     }
+    if (self->failed) {
+        PyErr_SetString(PyExc_RuntimeError, "this search has failed and cannot go on");
+        return NULL;
+    }
     message_machines(+1);
     int rc = explore(self, max_executions, deadline);
     message_machines(-1);
+    self->failed = rc < 0;
     return rc < 0 ? NULL : PyBool_FromLong(rc);
 }
 
@@ -1689,7 +1812,7 @@ explorer_dealloc(Explorer *self)
     PyMem_Free(self->nodes.picks);
     PyMem_Free(self->sites.names);
     PyMem_Free(self->sites.values);
-    PyMem_Free(self->sites.computed);
+    PyMem_Free(self->sites.kind);
     PyMem_Free(self->leaves.nodes);
     PyMem_Free(self->leaves.log_weights);
     Py_TYPE(self)->tp_free((PyObject *)self);
@@ -1751,11 +1874,11 @@ static PyObject *
 set_types(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *var, *mark, *messenger, *finite, *delta, *choices, *choices_t, *leaf, *pruned,
-        *shared, *why;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!O!OO!O!O!OO", &PyContextVar_Type, &var, &PyType_Type,
+        *shared, *why, *keeping;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!OO!O!O!OOO", &PyContextVar_Type, &var, &PyType_Type,
                           &mark, &PyType_Type, &messenger, &PyType_Type, &finite, &PyType_Type,
                           &delta, &choices, &PyType_Type, &choices_t, &PyType_Type, &leaf,
-                          &PyType_Type, &pruned, &shared, &why) ||
+                          &PyType_Type, &pruned, &shared, &why, &keeping) ||
         slot_offset(finite, "values", &at_values) < 0 ||
         slot_offset(finite, "log_probs", &at_log_probs) < 0 ||
         slot_offset(finite, "table", &at_table) < 0) {
@@ -1779,6 +1902,7 @@ set_types(PyObject *Py_UNUSED(module), PyObject *args)
     Py_XSETREF(pruned_type, Py_NewRef(pruned));
     Py_XSETREF(shared_iterator_error, Py_NewRef(shared));
     Py_XSETREF(changed, Py_NewRef(why));
+    Py_XSETREF(recorded_function, Py_NewRef(keeping));
     Py_RETURN_NONE;
 }
 
@@ -1804,6 +1928,10 @@ explorer_ready(PyObject *module)
         {&str_process, "_process_message"},
         {&str_postprocess, "_postprocess_message"},
         {&str_clone, "clone"},
+        {&str_keep, "keep"},
+        {&str_own, "own"},
+        {&str_recorded, "recorded"},
+        {&str_torch, "torch"},
         {&str_pyro_sample, "_pyro_sample"},
         {&str_pyro_post_sample, "_pyro_post_sample"},
     };

@@ -53,6 +53,7 @@ message_alloc(void)
     msg->extra = NULL;
     msg->birth_code = NULL;
     msg->performed = 0;
+    msg->lent = 0;
     return msg;
 }
 
@@ -154,7 +155,7 @@ unperformed_text(Message *msg, const char *what)
 static PyObject *
 used_as_value(Message *msg)
 {
-    PyObject *text = msg->performed
+    PyObject *text = msg->performed == 1
                          ? PyUnicode_FromString("an effect message is no number; its value is "
                                                 "message[\"value\"]")
                          : unperformed_text(msg, "was used as if it were its value");
@@ -508,7 +509,11 @@ message_copy(Message *msg)
 static PyObject *
 message_copy_method(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return message_copy((Message *)self);
+    PyObject *fresh = message_copy((Message *)self);
+    if (fresh != NULL) {
+        ((Message *)fresh)->lent = 1; /* who copies a message may send the copy on */
+    }
+    return fresh;
 }
 
 /* --- as a request --------------------------------------------------------------------------- */
@@ -645,6 +650,20 @@ message_perform(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     ((Message *)self)->performed = 1;
     Py_RETURN_NONE;
+}
+
+/* Give the message to a control handler's clause, which forwards it by yielding it again. */
+static PyObject *
+message_lend(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    ((Message *)self)->lent = 1;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+message_is_lent(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(((Message *)self)->lent);
 }
 
 /* For functions of the library that build requests: the place is where they were called. */
@@ -901,6 +920,7 @@ static PyMethodDef message_methods[] = {
     {"copy", message_copy_method, METH_NOARGS,
      "A message with the same fields; `infer` is copied too."},
     {"perform", message_perform, METH_NOARGS, "Mark the request as taken by a machine."},
+    {"lend", message_lend, METH_NOARGS, "Give the message to a clause, which may yield it again."},
     {"born_in_caller", message_born_in_caller, METH_NOARGS,
      "Take the caller of the running function as the place where the request was written."},
     {"__torch_function__", message_torch_function, METH_VARARGS | METH_CLASS,
@@ -911,6 +931,7 @@ static PyMethodDef message_methods[] = {
 
 static PyGetSetDef message_getset[] = {
     {"where", message_where, NULL, "Where the request was written: file, line and function.", NULL},
+    {"lent", message_is_lent, NULL, "Is the message in the hands of a clause?", NULL},
     {"performed", message_is_performed, NULL, "Has a machine taken the request?", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

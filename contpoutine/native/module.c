@@ -5,7 +5,7 @@
 
 #include "native.h"
 
-PyObject *err_capture, *err_unperformed, *warn_unperformed;
+PyObject *err_capture, *err_empty_support, *err_unperformed, *warn_unperformed;
 
 static int
 import_errors(void)
@@ -15,10 +15,11 @@ import_errors(void)
         return -1;
     }
     err_capture = PyObject_GetAttrString(errors, "CaptureError");
+    err_empty_support = PyObject_GetAttrString(errors, "EmptySupportError");
     err_unperformed = PyObject_GetAttrString(errors, "UnperformedEffectError");
     warn_unperformed = PyObject_GetAttrString(errors, "UnperformedEffectWarning");
     Py_DECREF(errors);
-    return err_capture == NULL || err_unperformed == NULL || warn_unperformed == NULL ? -1 : 0;
+    return err_capture == NULL || err_empty_support == NULL || err_unperformed == NULL || warn_unperformed == NULL ? -1 : 0;
 }
 
 static struct PyModuleDef definition = {

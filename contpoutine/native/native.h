@@ -16,6 +16,7 @@
 /* --- errors and settings (module.c) ------------------------------------------------------- */
 
 extern PyObject *err_capture;      /* contpoutine.errors.CaptureError */
+extern PyObject *err_empty_support; /* contpoutine.errors.EmptySupportError */
 extern PyObject *err_unperformed;  /* contpoutine.errors.UnperformedEffectError */
 extern PyObject *warn_unperformed; /* contpoutine.errors.UnperformedEffectWarning */
 
@@ -33,6 +34,7 @@ typedef struct {
     PyCodeObject *birth_code;  /* where the request was written */
     int birth_lasti;
     char performed;            /* yielded to a machine, or made by one */
+    char lent;                 /* in the hands of a clause, which may yield it again */
 } Message;
 
 extern PyTypeObject MessageType;

@@ -111,13 +111,16 @@ class _Answers(cp.Messenger):
 def by_machine(model: Callable[..., Any], args: tuple[Any, ...], answers: list[Any]) -> Any:
     """The same for a model that needs the machine (handlers inside): one run, no capture."""
     handler = _Answers(answers)
+    outcome: Any = None
     try:
         with handler:
-            return cp.run(model, *args)
+            outcome = cp.run(model, *args)
     except _Answers.Out:
-        return handler.asked
+        pass
     except Exception as error:
-        return Raised(error)
+        outcome = Raised(error)
+    # A `finally` of the model may have raised or returned something else on the way out.
+    return handler.asked or outcome
 
 
 def all_paths(
