@@ -1,10 +1,13 @@
 """The distribution of one thing: of a site's value, or of what the model returns.
 
 A `Marginal` is a mapping from value to probability. Values are compared by content, so two tensors
-that hold the same are one value. The probabilities of a site that occurs on some executions only
-add up to the probability that it occurs, `presence`: they are the probabilities of "the site
-occurs, and has this value". Where an enumeration stopped early, they are conditional on the
-executions that were finished; the marginal says so, and `bounds` holds whatever the rest may do.
+that hold the same are one value; numbers are compared by type as well, so `True`, `1` and `1.0` are
+three (`dict(marginal)` would join them, `marginal.items()` does not).
+
+The probabilities of a site that occurs on some executions only add up to the probability that it
+occurs, `presence`: they are the probabilities of "the site occurs, and has this value". Where an
+enumeration stopped early, they are conditional on the executions that were finished; the marginal
+says so, and `bounds` holds whatever the rest may do.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import textwrap
 from collections.abc import Hashable, ItemsView, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from contpoutine.distributions.content import content_key, is_array, is_tensor
+from contpoutine.distributions.content import ContentKey, content_key, is_array, is_tensor
 from contpoutine.errors import MissingDependencyError
 from contpoutine.infer import showing
 
@@ -34,6 +37,17 @@ class _Items(ItemsView[Any, float]):
         return iter(list(marginal._ordered()))
 
 
+def entry_key(value: Any) -> Hashable:
+    """The key of a value in a histogram: by content, and of plain numbers by type as well.
+
+    >>> entry_key(1) == entry_key(True), entry_key([1]) == entry_key([1])
+    (False, True)
+    """
+    if type(value) in (bool, float):
+        return ContentKey(type(value).__name__, content_key(value))
+    return content_key(value)
+
+
 def _rank(entry: tuple[Any, float]) -> float:
     """Orders by probability to twelve digits: a tie must not be broken by the last bit of a sum."""
     mantissa, exponent = math.frexp(entry[1])
@@ -43,8 +57,9 @@ def _rank(entry: tuple[Any, float]) -> float:
 class Marginal(Mapping[Any, float]):
     """A mapping from value to probability, most probable value first.
 
-    A value that was never seen has probability 0, and is not `in` the mapping. Where the values are
-    0-dim tensors, the number that a tensor holds finds it: `marginal[1.0]`.
+    A value that was never seen has probability 0, and is not `in` the mapping. A number that is not
+    there in its own type finds the first entry that equals it, be that of another type or a 0-dim
+    tensor: `marginal[1]` finds True where no 1 was seen.
 
     Attributes:
         name: the site, or None for the return value.
@@ -55,12 +70,14 @@ class Marginal(Mapping[Any, float]):
         explored_mass: how much of the prior probability they cover.
         known: a lower bound on the share of the evidence that was explored: 1 if `complete`, and 0
             where no bound can be given, because a likelihood above 1 was met.
+        exact: False where some site was drawn at random instead of enumerated: the numbers are then
+            those given what was drawn.
 
     >>> weather = Marginal([("sun", 0.75), ("rain", 0.25)], name="weather")
     >>> weather["sun"], weather["snow"], weather.mode
     (0.75, 0.0, 'sun')
     >>> weather
-    Marginal of 'weather'
+    Marginal of site 'weather'
       'sun'   0.7500  ████████████████████████
       'rain'  0.2500  ████████
     """
@@ -75,10 +92,12 @@ class Marginal(Mapping[Any, float]):
         complete: bool = True,
         explored_mass: float = 1.0,
         known: float = 1.0,
+        exact: bool = True,
     ) -> None:
         self.name, self.occurrence, self.presence = name, occurrence, presence
         self.complete, self.explored_mass, self.known = complete, explored_mass, known
-        self._entries = {content_key(value): (value, p) for value, p in pairs}
+        self.exact = exact
+        self._entries = {entry_key(value): (value, p) for value, p in pairs}
         self._in_order: list[tuple[Any, float]] | None = None
         self._by_number: dict[Any, Hashable] | None = None
 
@@ -110,12 +129,13 @@ class Marginal(Mapping[Any, float]):
         if not isinstance(other, Mapping):
             return NotImplemented
         mine = {key: p for key, (_, p) in self._entries.items()}
-        return mine == {content_key(value): p for value, p in other.items()}
+        found = {self._key(value): p for value, p in other.items()}
+        return len(self) == len(other) and mine == found
 
     __hash__ = None  # type: ignore[assignment]
 
     def _key(self, value: Any) -> Hashable:
-        key = content_key(value)
+        key = entry_key(value)
         if key in self._entries:
             return key
         number = _plain(value)
@@ -286,16 +306,20 @@ class Marginal(Mapping[Any, float]):
         return f"Marginal of {self._about()}"
 
     def _about(self) -> str:
-        site = "the return value" if self.name is None else repr(self.name)
+        site = "the return value" if self.name is None else f"site {self.name!r}"
         return site if self.occurrence is None else f"{site}, occurrence {self.occurrence}"
 
     def _warnings(self, bounds: str = "brackets") -> list[str]:
         lines = []
         if not self.complete:
             lines.append(
-                f"over the explored executions only ({showing.percent(self.explored_mass)} of the "
+                f"over the explored executions only ({showing.part(self.explored_mass)} of the "
                 f"prior mass), " + (f"bounds in {bounds}" if self.known > 0.0 else "no bounds")
             )
+            if self.known > 0.0:
+                lines.append("the bounds hold if no likelihood above 1 is left")
+        if not self.exact:
+            lines.append("not exact: given the values that some sites drew at random")
         if self.presence < 1.0 - 1e-12:
             lines.append(f"the site occurs with probability {showing.number(self.presence)}")
         return lines

@@ -26,7 +26,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from contpoutine.core.native import native
-from contpoutine.distributions.content import content_key, is_tensor
+from contpoutine.distributions.content import is_tensor
 from contpoutine.distributions.exact import log_sum_exp
 from contpoutine.errors import (
     AmbiguousSiteError,
@@ -35,13 +35,14 @@ from contpoutine.errors import (
     ZeroEvidenceError,
 )
 from contpoutine.infer import showing
-from contpoutine.infer.marginal import Marginal
+from contpoutine.infer.marginal import Marginal, entry_key
 from contpoutine.infer.tree import Tree
 
 if TYPE_CHECKING:
     import pandas
 
 _PLAIN_TYPES = frozenset({int, bool, float, str, bytes, type(None)})
+_NUMBER_TYPES = frozenset({int, bool, float})
 _SHOWN = 5
 
 
@@ -94,6 +95,8 @@ class Posterior:
         tree: the execution tree, in columns.
         complete: whether every execution was explored. If not, every answer is about the explored
             executions only, and conditional on them.
+        exact: False where some site was drawn at random instead of enumerated. Every answer, bounds
+            included, is then one given what was drawn, and another run gives another.
         explored_mass: the prior probability of the executions that were finished, or given up at
             weight zero.
         frontier_mass: the prior probability of what was left out.
@@ -122,8 +125,10 @@ class Posterior:
         likelihood_bounded: bool,
         branches: int,
         notes: Sequence[str] = (),
+        exact: bool = True,
     ) -> None:
         self.tree, self.complete, self.branches = tree, complete, branches
+        self.exact = exact
         self.explored_mass = explored_mass
         self.frontier_mass = math.fsum([math.exp(x) for x in frontier_log_priors])
         self.notes = tuple(notes)
@@ -145,7 +150,9 @@ class Posterior:
         Of a partial result: of the part that was explored, which is a lower bound. Minus infinity
         where no execution has a positive weight.
         """
-        return self._top + math.log(self._total) if self._top > -math.inf else -math.inf
+        if self._top == -math.inf:
+            return -math.inf
+        return self._top + math.log(self._total) + 0.0  # which makes 0.0 of -0.0
 
     @property
     def log_evidence_bounds(self) -> tuple[float, float]:
@@ -184,11 +191,11 @@ class Posterior:
             UnknownSiteError: no explored execution has that site.
             AmbiguousSiteError: one execution has it more than once, and no occurrence is given.
             ZeroEvidenceError: no execution has a positive weight.
+            TypeError: `site` is no name, or `occurrence` no whole number.
         """
+        occurrence = _check_question(site, occurrence)
         self._need_evidence("a marginal")
         if site is None:
-            if occurrence is not None:
-                raise TypeError("occurrence is for a site: `marginal('x', occurrence=0)`")
             groups: Iterable[tuple[Any, float]] = self._by_return_value()
         else:
             groups = self._site_groups(site, occurrence)
@@ -203,6 +210,7 @@ class Posterior:
             complete=self.complete,
             explored_mass=self.explored_mass,
             known=self._known,
+            exact=self.exact,
         )
 
     def bounds(
@@ -224,7 +232,9 @@ class Posterior:
 
         Raises:
             ZeroEvidenceError: no execution has a positive weight.
+            TypeError: `f` cannot be called.
         """
+        _check_function(f)
         terms = [p * f(value) for value, p in self.marginal()._entries.values()]
         if all(isinstance(x, int | float) for x in terms):
             return math.fsum(terms)
@@ -250,9 +260,10 @@ class Posterior:
     def to_dataframe(self) -> pandas.DataFrame:
         """One row an execution, as a pandas DataFrame.
 
-        A column for each site (`x#1`, `x#2`, ... for one that occurs more than once; None where it
-        does not occur), then `value`, `log_weight` and `probability`. A 0-dim tensor becomes the
-        number that it holds.
+        A column for each site, None where it does not occur, then `value`, `log_weight` and
+        `probability`. A 0-dim tensor becomes the number that it holds. A site that some execution
+        visits more than once has a column for each visit, `x#0`, `x#1`, ..., with the number that
+        `marginal("x", occurrence=...)` takes.
 
         Raises:
             MissingDependencyError: pandas is not installed.
@@ -310,7 +321,9 @@ class Posterior:
 
     def _by_return_value(self) -> Iterable[tuple[Any, float]]:
         if self._tally is not None and self._tally[0] is not None:
-            return self._tally[0]
+            # C counts by equality, which joins True, 1 and 1.0
+            if len(_NUMBER_TYPES.intersection(map(type, self.tree.leaf_values))) <= 1:
+                return self._tally[0]
         return _grouped(self.tree.leaf_values, self._weights)
 
     @cached_property
@@ -427,7 +440,7 @@ class Posterior:
         else:
             why = (
                 f"no execution of positive weight was finished within the budget "
-                f"({showing.percent(self.explored_mass)} of the prior mass was explored). Give "
+                f"({self._explored} of the prior mass was explored). Give "
                 f'it a larger budget, or `order="likely_first"`'
             )
         raise ZeroEvidenceError(f"there is no posterior to take {what} from: {why}.")
@@ -440,16 +453,15 @@ class Posterior:
             lines.append(
                 (
                     "partial",
-                    f"{showing.percent(self.explored_mass)} of the prior mass explored, "
-                    f"{showing.percent(self.frontier_mass)} left out; answers are about the "
-                    f"explored executions only",
+                    f"{self._explored} of the prior mass explored, {self._left_out} left out; "
+                    f"answers are about the explored executions only",
                 )
             )
         evidence = showing.log_number(self.log_evidence)
         if not self.complete:
             high = self.log_evidence_bounds[1]
             limit = (
-                f"at most {showing.log_number(high)} in all"
+                f"at most {showing.log_number(high)} in all, if no likelihood above 1 is left"
                 if high < math.inf
                 else "no upper bound"
             )
@@ -460,8 +472,27 @@ class Posterior:
         lines.extend([("note", note) for note in self.notes])
         return lines
 
+    @property
+    def _explored(self) -> str:
+        none = self.explored_mass == 0.0 and not self.executions
+        return "0%" if none else showing.part(self.explored_mass)
+
+    @property
+    def _left_out(self) -> str:
+        return "100%" if self._explored == "0%" else showing.part(self.frontier_mass)
+
+    @property
+    def _nothing(self) -> str:
+        """Why there is no table of return values."""
+        if self.complete:
+            return "every execution has weight zero"
+        if self.executions:
+            return "every execution that was finished has weight zero"
+        return "no execution was finished"
+
     def _title(self) -> str:
-        kind = "exact" if self.complete else "partial"
+        kinds = [*([] if self.complete else ["partial"]), *([] if self.exact else ["not exact"])]
+        kind = ", ".join(kinds) or "exact"
         return (
             f"Posterior ({kind}): {_count(self.executions, 'execution')}, "
             f"{_count(self.branches, 'branch', 'branches')}"
@@ -471,13 +502,14 @@ class Posterior:
         rows = [[f"  {what}", shown] for what, shown in self._summary()]
         lines = [self._title(), *showing.columns(rows)]
         if self._top > -math.inf:
-            lines.append("  return value")
-            rows = self.marginal()._rows()
-            lines += [f"    {line}" for line in showing.columns(rows[:_SHOWN])]
-            more = len(self.marginal()) - _SHOWN
+            marginal = self.marginal()
+            bounds = not self.complete and marginal.known > 0.0
+            lines.append(f"  return value{', bounds on the same condition' if bounds else ''}")
+            lines += [f"    {line}" for line in showing.columns(marginal._rows()[:_SHOWN])]
+            more = len(marginal) - _SHOWN
             lines += [f"    and {_count(more, 'more value')}"] if more > 0 else []
         else:
-            lines.append("  every execution has weight zero")
+            lines.append(f"  {self._nothing}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -487,7 +519,7 @@ class Posterior:
         rows = [cell.format(html.escape(a), html.escape(b)) for a, b in self._summary()]
         table = f"<p>{html.escape(self._title())}</p><table>{''.join(rows)}</table>"
         if self._top == -math.inf:
-            return table + "<p>every execution has weight zero</p>"
+            return table + f"<p>{self._nothing}</p>"
         return table + self.marginal()._repr_html_()
 
 
@@ -495,7 +527,8 @@ def _grouped(values: Sequence[Any], weights: Sequence[float]) -> list[tuple[Any,
     """Each distinct value with its total weight, in the order of first appearance."""
     groups: defaultdict[Hashable, list[float]] = defaultdict(list)
     kinds = set(map(type, values))
-    if kinds <= _PLAIN_TYPES and not (float in kinds and any(map(operator.ne, values, values))):
+    own_keys = kinds <= _PLAIN_TYPES and len(kinds & _NUMBER_TYPES) <= 1
+    if own_keys and not (float in kinds and any(map(operator.ne, values, values))):
         for value, weight in zip(values, weights, strict=True):
             groups[value].append(weight)
         return [(value, mass) for value, mass in _sums(groups) if mass > 0.0]
@@ -504,7 +537,7 @@ def _grouped(values: Sequence[Any], weights: Sequence[float]) -> list[tuple[Any,
     for value, weight in zip(values, weights, strict=True):
         key = keys.get(id(value))
         if key is None:
-            key = keys[id(value)] = content_key(value)
+            key = keys[id(value)] = entry_key(value)
             first.setdefault(key, value)
         groups[key].append(weight)
     return [(first[key], mass) for key, mass in _sums(groups) if mass > 0.0]
@@ -527,7 +560,7 @@ def _site_columns(rows: list[list[tuple[str, Any]]]) -> dict[str, list[Any]]:
         for name, value in row:
             if name in repeated:
                 seen[name] += 1
-                name = f"{name}#{seen[name]}"
+                name = f"{name}#{seen[name] - 1}"
             columns[name][i] = value
     return columns
 
@@ -542,6 +575,38 @@ def _objects(pandas: Any, column: list[Any]) -> Any:
     for i, value in enumerate(column):
         series.iat[i] = value
     return series
+
+
+def _check_question(site: Any, occurrence: Any) -> int | None:
+    """The occurrence as an int. Raises `TypeError` where the two ask for no one thing."""
+    if site is not None and not isinstance(site, str):
+        raise TypeError(
+            f"marginal takes the name of one site, not {site!r}. For several sites together, let "
+            f'the model return them (`return a, b`) and ask for `marginal()`; `marginal("a")` is '
+            f"that of one."
+        )
+    if occurrence is None:
+        return None
+    if site is None:
+        raise TypeError("occurrence is for a site: `marginal('x', occurrence=0)`")
+    try:
+        return operator.index(occurrence)
+    except TypeError:
+        raise TypeError(
+            f'occurrence says which visit of one site is meant, `marginal("x", occurrence=0)`, '
+            f"and is a whole number, not {occurrence!r}. For several sites together, let the model "
+            f"return them (`return a, b`) and ask for `marginal()`."
+        ) from None
+
+
+def _check_function(f: Any) -> None:
+    if callable(f):
+        return
+    advice = f"marginal({f!r}).mean" if isinstance(f, str) else "marginal(site).mean"
+    raise TypeError(
+        f"expectation takes a function of what the model returned, such as "
+        f"`expectation(lambda value: value ** 2)`, not {f!r}. The mean of a site is `{advice}`."
+    )
 
 
 def _ambiguous(site: str, most: int) -> str:

@@ -39,7 +39,16 @@ def percent(p: float) -> str:
     if 0.001 <= p <= 0.999:
         return f"{p:.1%}"
     text = f"{p:.4%}"
-    return {"100.0000%": "> 99.9999%", "0.0000%": "< 0.0001%"}.get(text, text)
+    return {"100.0000%": ">99.9999%", "0.0000%": "<0.0001%"}.get(text, text)
+
+
+def part(p: float) -> str:
+    """The share of a part, which is neither none nor all, whatever rounding has made of it.
+
+    >>> part(0.25), part(1.0), part(0.0)
+    ('25.0%', '>99.9999%', '<0.0001%')
+    """
+    return percent(min(max(p, 1e-9), 1.0 - 1e-9))
 
 
 def bar(share: float, width: int = 24) -> str:

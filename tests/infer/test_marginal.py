@@ -72,6 +72,19 @@ def test_a_zero_dimensional_tensor_is_found_by_its_number_and_a_number_by_such_a
     assert tensors.mean == numbers.mean == 0.75 and type(tensors.mean) is float
 
 
+def test_numbers_are_told_apart_by_type_and_found_by_value() -> None:
+    m = Marginal([(True, 0.5), (1, 0.25), ("1", 0.25)])
+    assert len(m) == 3 and m[True] == 0.5 and m[1] == 0.25
+    assert m[1.0] == 0.5 and 1.0 in m and 2 not in m  # the first entry that equals it
+    assert [type(value) for value in m] == [bool, int, str]
+    coin = Marginal([(False, 0.25), (True, 0.75)])
+    assert coin[1] == coin[1.0] == coin.get(1) == 0.75
+    assert coin == {0: 0.25, 1: 0.75} == coin and coin == Marginal([(0, 0.25), (1, 0.75)])
+    assert coin != {0: 0.25, 1: 0.75, 2: 0.0} and coin != {0: 0.75, 1: 0.25} and coin != {1: 0.75}
+    nan = Marginal([(math.nan, 0.5), ("nan", 0.5)])
+    assert len(nan) == 2 and nan[float("nan")] == 0.5
+
+
 def test_arrays_average_as_arrays() -> None:
     m = Marginal([(np.array([0, 2]), 0.5), (np.array([2, 0]), 0.5)])
     assert m.mean.tolist() == [1.0, 1.0] and m.variance.tolist() == [1.0, 1.0]
@@ -126,16 +139,19 @@ def test_the_repr_says_what_the_numbers_are_about() -> None:
         known=0.8,
     )
     assert repr(partial).splitlines() == [
-        "Marginal of 'x'",
+        "Marginal of site 'x'",
         "  over the explored executions only (90.0% of the prior mass), bounds in brackets",
+        "  the bounds hold if no likelihood above 1 is left",
         "  the site occurs with probability 0.7500",
         "  'a'  0.5000 [0.4000, 0.6000]  ████████████████████████",
         "  'b'  0.2500 [0.2000, 0.4000]  ████████████",
     ]
     unbounded = Marginal([("a", 1.0)], complete=False, explored_mass=0.9, known=0.0)
     assert "no bounds" in repr(unbounded) and "[" not in repr(unbounded)
+    assert "bounds hold" not in repr(unbounded)
     many = Marginal([(i, 0.05) for i in range(20)], name="x", occurrence=-1)
-    assert repr(many).splitlines()[0] == "Marginal of 'x', occurrence -1"
+    assert repr(many).splitlines()[0] == "Marginal of site 'x', occurrence -1"
+    assert repr(Marginal([("a", 1.0)])).splitlines()[0] == "Marginal of the return value"
     assert repr(many).splitlines()[-1] == "  and 10 more values, 0.5000 together"
 
 
@@ -163,7 +179,9 @@ def test_the_plot_shows_numbers_in_their_order_and_bounds_as_whiskers() -> None:
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "2", "3"]
     assert [bar.get_height() for bar in ax.patches] == [0.3, 0.5, 0.2]
     assert "explored executions only" in ax.get_xlabel() and ax.get_ylim()[0] == 0.0
-    assert Marginal([("a", 1.0)]).plot(ax) is ax
+    assert "bounds hold if no likelihood" in ax.get_xlabel().replace("\n", " ")
+    assert ax.get_title() == "the return value"
+    assert Marginal([("a", 1.0)], name="x").plot(ax) is ax and ax.get_title() == "site 'x'"
     pyplot.close("all")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import pickle
 import random
 import sys
+from array import array
 from collections import defaultdict
 
 import pytest
@@ -72,11 +74,16 @@ def paths(root, choices=()):
 
 
 def distribution(weighted):
+    """{(type, value): probability}"""
     total = math.fsum(w for _, w in weighted)
     result = defaultdict(float)
     for value, w in weighted:
-        result[value] += w / total
+        result[type(value), value] += w / total
     return {value: p for value, p in result.items() if p > 0}
+
+
+def typed(marginal):
+    return {(type(value), value): p for value, p in marginal.items()}
 
 
 leaves = st.tuples(
@@ -111,9 +118,10 @@ def test_evidence_and_return_values_agree_with_brute_force(root) -> None:
         return
     assert p.log_evidence == pytest.approx(math.log(total), abs=1e-12)
     assert p.log_evidence_bounds == (p.log_evidence, p.log_evidence)
-    assert dict(p.marginal()) == pytest.approx(distribution(runs))
+    assert typed(p.marginal()) == pytest.approx(distribution(runs))
+    assert all(p.marginal()[value] == pr for value, pr in p.marginal().items())
     assert math.fsum(p.marginal().values()) == pytest.approx(1.0)
-    expected = sum(pr * (value == "a") for value, pr in distribution(runs).items())
+    expected = sum(pr * (value == "a") for (_, value), pr in distribution(runs).items())
     assert p.expectation(lambda value: value == "a") == pytest.approx(expected)
 
 
@@ -142,7 +150,7 @@ def test_site_marginals_agree_with_brute_force(root, site, occurrence) -> None:
         total = math.fsum(w for _, w in runs)
         presence = math.fsum(w for _, w in found) / total
         expected = {v: pr * presence for v, pr in distribution(found).items()}
-        assert dict(marginal) == pytest.approx(expected)
+        assert typed(marginal) == pytest.approx(expected)
         assert marginal.presence == pytest.approx(presence)
         assert math.fsum(marginal.values()) == pytest.approx(marginal.presence)
 
@@ -311,6 +319,38 @@ def test_unknown_sites_suggest_near_names() -> None:
         posterior(COINS).marginal(occurrence=0)
 
 
+@pytest.mark.parametrize(
+    ("ask", "advice"),
+    [
+        (lambda p: p.marginal("a", "b"), r"whole number, not 'b'.*`return a, b`"),
+        (lambda p: p.bounds("a", 0.0), "whole number, not 0.0"),
+        (lambda p: p.marginal(["a"]), r"one site, not \['a'\].*`return a, b`"),
+        (lambda p: p.marginal(("a", "b")), "`return a, b`"),
+        (lambda p: p.expectation("b"), r"lambda value.*marginal\('b'\).mean"),
+    ],
+)
+def test_a_question_of_another_kind_says_what_to_write(ask, advice) -> None:
+    with pytest.raises(TypeError, match=advice):
+        ask(posterior(COINS))
+
+
+def test_true_one_and_one_as_a_float_are_three_return_values() -> None:
+    root = ("x", {0: (True, math.log(0.5)), 1: (1, math.log(0.3)), 2: (1.0, math.log(0.2))})
+    assert typed(posterior(root).marginal()) == pytest.approx(
+        {(bool, True): 0.5, (int, 1): 0.3, (float, 1.0): 0.2}
+    )
+    columns = dataclasses.replace(
+        build(root), leaf_log_weights=array("d", map(math.log, (5, 3, 2)))
+    )
+    counted = Posterior(
+        columns, complete=True, explored_mass=1.0, frontier_log_priors=[], frontier_log_weights=[],
+        likelihood_bounded=True, branches=3,
+    )  # fmt: skip
+    assert [p for _, p in counted.marginal().items()] == pytest.approx([0.5, 0.3, 0.2])
+    two = posterior(("x", {0: (True, 0.0), 1: ("a", 0.0), 2: (True, 0.0)})).marginal()
+    assert two[1] == two[True] == two[1.0] == pytest.approx(2 / 3)
+
+
 def test_a_site_that_repeats_only_where_nothing_has_weight_is_no_trouble() -> None:
     root = ("x", {0: ("x", {0: ("a", -math.inf)}), 1: ("b", 0.0)})
     assert dict(posterior(root).marginal("x")) == {1: 1.0}
@@ -328,7 +368,58 @@ def test_nothing_found_within_the_budget_says_so() -> None:
     assert p.log_evidence_bounds == (-math.inf, 0.0)
     with pytest.raises(ZeroEvidenceError, match="larger budget"):
         p.marginal()
-    assert "weight zero" in repr(p) and "weight zero" in p._repr_html_()
+    for text in (repr(p), p._repr_html_()):
+        assert "no execution was finished" in text and "weight zero" not in text
+        assert "0% of the prior mass explored, 100% left out" in text
+
+
+def test_only_a_complete_result_says_that_every_execution_has_weight_zero() -> None:
+    root = ("x", {0: ("a", -math.inf)})
+    assert "  every execution has weight zero" in repr(posterior(root))
+    partial = posterior(
+        root,
+        complete=False,
+        explored_mass=0.5,
+        frontier_log_priors=[math.log(0.5)],
+        frontier_log_weights=[math.log(0.5)],
+    )
+    assert "  every execution that was finished has weight zero" in repr(partial)
+
+
+def test_sites_drawn_at_random_take_the_word_exact_away() -> None:
+    p = posterior(COINS, exact=False)
+    assert repr(p).startswith("Posterior (not exact): 3 executions")
+    assert not p.exact and posterior(COINS).exact
+    assert "not exact: given the values" in repr(p.marginal("a"))
+    partial = posterior(
+        COINS,
+        exact=False,
+        complete=False,
+        explored_mass=0.5,
+        frontier_log_priors=[math.log(0.5)],
+        frontier_log_weights=[math.log(0.5)],
+    )
+    assert repr(partial).startswith("Posterior (partial, not exact): 3 executions")
+
+
+def test_a_part_of_the_prior_mass_is_never_shown_as_all_or_none_of_it() -> None:
+    for explored in (1.0, 1.0 - 1e-15, 1.0 - 1e-8):
+        p = posterior(
+            COINS,
+            complete=False,
+            explored_mass=explored,
+            frontier_log_priors=[-50.0],
+            frontier_log_weights=[-50.0],
+        )
+        assert ">99.9999% of the prior mass explored, <0.0001% left out" in repr(p)
+        assert "(>99.9999% of the prior mass)" in repr(p.marginal("a"))
+
+
+@pytest.mark.parametrize("error", [0.0, -0.0, 1e-17, -1e-17, -1e-15])
+def test_certain_evidence_is_plus_zero(error) -> None:
+    p = posterior(("a", error))
+    assert "log evidence  0\n" in repr(p)
+    assert str(posterior(("a", -0.0)).log_evidence) == "0.0"
 
 
 def test_the_dataframe_has_one_row_an_execution() -> None:
@@ -345,8 +436,8 @@ def test_the_dataframe_numbers_repeated_sites_and_keeps_tensors_whole() -> None:
     pytest.importorskip("pandas")
     tensors = {torch.tensor(0.0): ("x", {1: (torch.zeros(2), 0.0)}), torch.tensor(1.0): ([1], 0.0)}
     frame = posterior(("value", {0: ("x", tensors)})).to_dataframe()
-    assert list(frame.columns) == ["value", "x#1", "x#2", "value_", "log_weight", "probability"]
-    assert frame["x#1"].tolist() == [0.0, 1.0] and frame["x#2"].tolist() == [1, None]
+    assert list(frame.columns) == ["value", "x#0", "x#1", "value_", "log_weight", "probability"]
+    assert frame["x#0"].tolist() == [0.0, 1.0] and frame["x#1"].tolist() == [1, None]
     assert frame["value_"][0].shape == (2,) and frame["value_"][1] == [1]
 
 
@@ -380,7 +471,11 @@ def test_the_repr_of_a_partial_posterior_says_so_first() -> None:
     text = repr(p)
     assert text.startswith("Posterior (partial)")
     assert "80.0% of the prior mass explored, 20.0% left out" in text
-    assert "log evidence  0 explored, at most 0.223144 in all" in text
+    assert (
+        "log evidence  0 explored, at most 0.223144 in all, if no likelihood above 1 is left"
+        in text
+    )
+    assert "  return value, bounds on the same condition\n" in text
     assert "note          2 choices were replayed: the model holds a file" in text
     assert "0.5000 [0.4000, 0.6000]" in text
     assert "explored executions only" in p._repr_html_() and "[0.4000, 0.6000]" in p._repr_html_()
