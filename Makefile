@@ -3,6 +3,9 @@
 #   make test     all tests, on the Python of .venv
 #   make check    ruff, mypy strict, import-linter, and the C code with warnings as errors
 #   make matrix   the torch-free tests of core and capture on every supported Python found here
+#   make laws     the law of resumption on many drawn models (LAWS=20000 of them)
+#   make sanitize core and capture under the address and undefined-behaviour sanitizers
+#   make fuzz     fork, resume, throw, close, trace and drop at random (SECONDS=60, SEED=1)
 #   make bench    the full benchmark, with WebPPL where node and npm are there
 #   make build    compile contpoutine._native in place (done by the others when a C file changed)
 #   make clean    remove what the others made, the virtual environments last
@@ -19,8 +22,11 @@ BUILT := $(VENV)/.built
 NATIVE := $(wildcard contpoutine/native/*.c contpoutine/native/*.h)
 PEERS := benchmarks/node_modules/.installed
 ARGS ?=
+SANITIZED := build/sanitized
+SANITIZE = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=. $(abspath $(PY)) -X faulthandler
 
-.PHONY: demo test check bench matrix build clean
+.PHONY: demo test check bench matrix laws sanitize fuzz build clean
 
 demo: $(BUILT)
 	$(PY) -m benchmarks --quick $(ARGS)
@@ -37,6 +43,21 @@ check: $(BUILT)
 
 matrix:
 	$(PYTHON) tests/matrix.py $(ARGS)
+
+laws: $(BUILT)
+	LAWS=$(or $(LAWS),20000) $(PY) -m pytest tests/capture/test_drawn.py $(ARGS)
+
+fuzz: $(BUILT)
+	$(PY) -X faulthandler tests/leaks/scenarios.py fuzz $(or $(SECONDS),60) $(or $(SEED),1)
+
+# A copy of the package with a sanitized extension: the one in place stays as fast as it is.
+sanitize: $(INSTALLED)
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
+	cp -r contpoutine tests setup.py pyproject.toml README.md LICENSE $(SANITIZED)
+	rm -f $(SANITIZED)/contpoutine/_native*.so
+	cd $(SANITIZED) && CONTPOUTINE_SANITIZE=1 $(abspath $(PY)) setup.py --quiet build_ext --inplace
+	cd $(SANITIZED) && LAWS=100 $(SANITIZE) -m pytest -q tests/core tests/capture $(ARGS)
+	cd $(SANITIZED) && $(SANITIZE) tests/leaks/scenarios.py fuzz $(or $(SECONDS),30) $(or $(SEED),1)
 
 bench: $(BUILT) $(PEERS)
 	$(PY) -m benchmarks $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -332,7 +333,7 @@ def test_nothing_here_imports_torch():
 def test_an_unknown_strategy_is_refused_at_import():
     result = subprocess.run(
         [sys.executable, "-c", "import contpoutine"],
-        env={"CONTPOUTINE_CAPTURE": "magic", "PYTHONPATH": "."},
+        env=os.environ | {"CONTPOUTINE_CAPTURE": "magic"},
         capture_output=True,
         text=True,
     )
@@ -353,4 +354,4 @@ def test_the_pure_python_package_passes_a_smoke_test():
         "    return (yield choose()), (yield choose())\n"
         "assert cp.run(cp.handle(All(), model)) == [(1, 1), (1, 2), (2, 1), (2, 2)]\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env={"CONTPOUTINE_PURE": "1"})
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"CONTPOUTINE_PURE": "1"})

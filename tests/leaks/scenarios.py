@@ -1,0 +1,367 @@
+"""What the leak checks and the fuzzer do again and again. Run as a script, in a process of its own:
+
+    python tests/leaks/scenarios.py references   total references are flat (debug interpreters)
+    python tests/leaks/scenarios.py memory       resident memory is flat
+    python tests/leaks/scenarios.py fuzz SECONDS SEED
+
+Each scenario is a function that leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import gc
+import itertools
+import random
+import sys
+import time
+import warnings
+from collections import Counter, OrderedDict, defaultdict, deque
+from typing import Any, NamedTuple
+
+import contpoutine as cp
+from contpoutine.core.capture import STRATEGY
+
+choose = cp.operation("choose")
+flip = cp.operation("flip")
+
+
+class Keep(cp.Handler):
+    def on_choose(self, msg: Any, k: Any) -> Any:
+        return k
+        yield
+
+
+class Two(cp.Handler):
+    def on_flip(self, msg: Any, k: Any) -> Any:
+        return [(yield k(0)), (yield choose()), (yield k(1))]
+
+
+class Count(cp.Messenger):
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def _pyro_post_choose(self, msg: Any) -> None:
+        self.seen.append(msg["value"])
+
+
+class Point(NamedTuple):
+    x: Any
+    y: Any
+
+
+class Unknown:
+    pass
+
+
+def sub(xs: list[Any]) -> Any:
+    try:
+        xs.append((yield choose()))
+        xs.append((yield choose()))
+    finally:
+        xs.append("end")
+    return xs
+
+
+def worker(n: int) -> Any:
+    try:
+        for i in range(n):
+            yield i
+    finally:
+        pass
+
+
+def rich(extra: Any = None) -> Any:
+    xs: list[Any] = [1, 2]
+    d = {"a": xs, "b": {}}
+    d["me"] = d
+    s = {1, 2, 33, 65}
+    s.discard(2)
+    others = (deque([xs], 5), defaultdict(list, a=xs), Counter("aab"), OrderedDict(a=1), Point(xs, s))
+    its = [
+        iter(xs),
+        enumerate(xs),
+        zip(xs, itertools.count()),
+        map(str, xs),
+        iter(d.items()),
+        iter(s),
+        itertools.chain(xs, "ab"),
+        itertools.islice(itertools.cycle(xs), 9),
+        itertools.zip_longest(xs, [1]),
+        (x for x in xs),
+        worker(3),
+    ]
+    for it in its:
+        next(it)
+    n = 0
+
+    def step(by: Any = None, kept: list[Any] = []) -> Any:  # noqa: B006
+        nonlocal n
+        n += 1
+        kept.append(by)
+        return step
+
+    push = xs.append
+    wrapped = d.__setitem__
+    error: Any = None
+    with Count() as count:
+        for i in range(2):
+            push((yield choose()))
+            try:
+                raise ValueError(xs, i)
+            except ValueError as caught:
+                error = caught
+                wrapped("b", (yield choose(xs)))
+        text = f"{[*xs, (yield choose())]}"
+        result = yield sub(xs)
+        result = yield from sub(xs)
+    step(text)
+    return xs, d, s, others, [list(itertools.islice(it, 3)) for it in its], n, result, error, count
+
+
+def refused() -> Any:
+    w = worker(2)
+    next(w)
+    request = choose(w)
+    thing = Unknown()
+    yield choose()
+    return w, thing, (yield request)
+
+
+def thrower() -> Any:
+    try:
+        yield choose()
+    except ValueError as error:
+        return error, (yield choose())
+
+
+def nested() -> Any:
+    def inner() -> Any:
+        a = yield flip()
+        return a, (yield choose())
+
+    return (yield cp.handle(Two(), inner)())
+
+
+def tree(k: Any, depth: int) -> None:
+    if depth and hasattr(k, "throw"):
+        for value in (0, [1]):
+            tree(cp.run(k(value)), depth - 1)
+
+
+def clone_and_discard(n: int = 20) -> None:
+    k = cp.run(cp.handle(Keep(), rich))
+    for _ in range(n):
+        k._snapshot.fork(k.origin.outside)
+
+
+def resume_deep() -> None:
+    tree(cp.run(cp.handle(Keep(), rich)), 4)
+
+
+def resume_to_the_end() -> None:
+    k = cp.run(cp.handle(Keep(), rich))
+    while hasattr(k, "throw"):
+        k = cp.run(k(3))
+
+
+def refuse() -> None:
+    k = cp.run(cp.handle(Keep(), refused))
+    with contextlib.suppress(cp.errors.CaptureError):
+        k._snapshot.fork(k.origin.outside)
+    tree(k, 2)
+
+
+def throw() -> None:
+    k = cp.run(cp.handle(Keep(), thrower))
+    for _ in range(3):
+        later = cp.run(k.throw(ValueError(1)))
+        cp.run(later(2))
+        with contextlib.suppress(KeyError):
+            cp.run(k.throw(KeyError(2)))
+
+
+def nest() -> None:
+    tree(cp.run(cp.handle(Keep(), nested)), 3)
+
+
+def cycle() -> None:
+    box: list[Any] = []
+    k = cp.run(cp.handle(Keep(), rich), box)
+    box.append(k)
+    box.append(cp.run(k(1)))
+
+
+def replay() -> None:
+    token = STRATEGY.set("replay")
+    try:
+        tree(cp.run(cp.handle(Keep(), rich)), 3)
+    finally:
+        STRATEGY.reset(token)
+
+
+def messages() -> None:
+    msg = cp.Message(type="t", args=([],), mine=1)
+    msg.perform()
+    msg["infer"]["a"] = msg.copy()
+    msg.update({"x": 1}, y=2)
+    dict(msg.items())
+    with contextlib.suppress(cp.errors.UnperformedEffectError):
+        choose() + 1
+    body = sub([])
+    body.send(None).perform()
+    body.close()
+
+
+def enumerate_coins() -> None:
+    dist = cp.distributions
+
+    def model() -> Any:
+        xs = []
+        for i in range(4):
+            xs.append((yield cp.sample(f"x{i}", dist.Flip(0.5))))
+        yield cp.observe("o", dist.Flip(0.9 if xs[0] else 0.0), True)
+        return sum(xs)
+
+    cp.infer.enumerate(model)().marginal()
+    cp.infer.enumerate(model, order="likely_first", max_executions=3)()
+    cp.infer.enumerate(model, order="breadth_first", max_executions=3)()
+
+
+SCENARIOS = [
+    clone_and_discard,
+    resume_deep,
+    resume_to_the_end,
+    refuse,
+    throw,
+    nest,
+    cycle,
+    replay,
+    messages,
+    enumerate_coins,
+]
+
+
+def flat_references(rounds: int) -> None:
+    total = sys.gettotalrefcount  # type: ignore[attr-defined]
+    for scenario in SCENARIOS:
+        counts = array.array("q", [0] * (rounds + 3))  # its numbers are no objects
+        for i in range(rounds + 3):
+            scenario()
+            gc.collect()
+            counts[i] = total()
+        growth = [b - a for a, b in itertools.pairwise(counts[3:])]
+        # a cache may grow now and then; a leak grows every time
+        median = sorted(growth)[len(growth) // 2]
+        print(f"{scenario.__name__}: {median} references a round ({growth[-5:]})")
+        assert median <= 0, f"{scenario.__name__} leaks {median} references a round"
+
+
+def resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4
+
+
+def flat_memory(rounds: int) -> None:
+    for scenario in SCENARIOS:
+        for _ in range(rounds // 4):
+            scenario()
+        gc.collect()
+        before = resident()
+        for _ in range(rounds):
+            scenario()
+        gc.collect()
+        growth = resident() - before
+        print(f"{scenario.__name__}: {growth} KB in {rounds} rounds")
+        assert growth < 4000, f"{scenario.__name__} grew by {growth} KB"
+
+
+def fuzz(seconds: float, seed: int) -> None:
+    """Fork, resume, throw, close, look at, trace and drop, in a drawn order."""
+    warnings.simplefilter("ignore")
+    rng = random.Random(seed)
+    alive: list[Any] = []
+    models = [rich, refused, thrower, nested]
+    end = time.monotonic() + seconds
+    done: Counter[str] = Counter()
+
+    def look(k: Any) -> None:
+        snapshot = k._snapshot
+        for frame in snapshot.frames if snapshot is not None else ():
+            for name in ("gi_frame", "gi_yieldfrom", "gi_running", "gi_suspended"):
+                getattr(frame, name, None)
+            body = getattr(frame, "gi_frame", None)
+            if body is not None:
+                dict(body.f_locals)
+                _ = body.f_lineno
+
+    def misuse(k: Any) -> None:
+        snapshot = k._snapshot
+        if snapshot is not None and len(snapshot.frames) > 1:
+            body = snapshot.frames[-1]
+            with contextlib.suppress(BaseException):
+                rng.choice((body.close, lambda: next(body), lambda: body.throw(KeyError)))()
+
+    def keep(x: Any) -> None:
+        if hasattr(x, "throw") and len(alive) < 50:
+            alive.append(x)
+
+    while time.monotonic() < end:
+        act = rng.choice(
+            "start start resume resume resume fork throw drop drop collect look misuse trace untrace "
+            "moved cycle".split()
+        )
+        done[act] += 1
+        k = rng.choice(alive) if alive else None
+        if act == "start" or k is None:
+            STRATEGY.set(rng.choice(("auto", "auto", "replay")))
+            keep(cp.run(cp.handle(Keep(), rng.choice(models))))
+        elif act == "resume":
+            with contextlib.suppress(Exception):
+                keep(cp.run(k(rng.choice((0, 1, [], "x")))))
+        elif act == "fork" and k._snapshot is not None:
+            with contextlib.suppress(cp.errors.CaptureError):
+                fresh = k._snapshot.fork(k.origin.outside)
+                if rng.random() < 0.3:
+                    bodies = [f for f in fresh.take() if hasattr(f, "send")]
+                    with contextlib.suppress(BaseException):
+                        rng.choice((bodies[-1].close, lambda: bodies[-1].send(1)))()
+        elif act == "throw":
+            with contextlib.suppress(BaseException):
+                keep(cp.run(k.throw(rng.choice((ValueError, KeyError, GeneratorExit))(1))))
+        elif act == "drop":
+            alive.remove(k)
+        elif act == "collect":
+            gc.collect(rng.randrange(3))
+        elif act == "look":
+            look(k)
+        elif act == "misuse":
+            misuse(k)
+        elif act == "trace":
+            sys.settrace(lambda *args: None)
+        elif act == "untrace":
+            sys.settrace(None)
+        elif act == "moved":
+            alive.remove(k)
+            with contextlib.suppress(Exception):
+                keep(cp.run(k(rng.choice((0, [2])))))
+        elif act == "cycle":
+            k.origin.kwargs.setdefault("extra", []).append(k) if "extra" in k.origin.kwargs else None
+            if hasattr(k, "_thrown"):
+                k._thrown.append((ValueError(k), None))
+        k = None
+    sys.settrace(None)
+    alive.clear()
+    gc.collect()
+    print("fuzz:", dict(done))
+
+
+if __name__ == "__main__":
+    what, *numbers = sys.argv[1:]
+    if what == "references":
+        flat_references(*map(int, numbers or (12,)))
+    elif what == "memory":
+        flat_memory(*map(int, numbers or (300,)))
+    else:
+        fuzz(float(numbers[0]), int(numbers[1]))
