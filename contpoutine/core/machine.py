@@ -42,7 +42,7 @@ from contpoutine.core.continuation import (
     Snapshot,
     finished,
 )
-from contpoutine.core.handler import Clause, Install, Mark
+from contpoutine.core.handler import Clause, Handler, Install, Mark
 from contpoutine.core.message import Message, check_dropped, machine_runs
 from contpoutine.core.model import describe, start, where
 from contpoutine.core.record import Answer, in_order, site
@@ -648,7 +648,9 @@ def _bad_yield(request: Any, top: Any) -> BadYieldError:
     place = where(top)
     shown = repr(request)
     shown = shown if len(shown) <= 120 else shown[:117] + "..."
-    if isinstance(request, type) or (callable(request) and not hasattr(request, "log_prob")):
+    if isinstance(request, Handler):
+        hint = "A handler is installed around a model: `yield cp.handle(handler, model)(...)`."
+    elif isinstance(request, type) or (callable(request) and not hasattr(request, "log_prob")):
         hint = f"Call it: `yield {getattr(request, '__name__', 'it')}(...)`."
     elif hasattr(request, "log_prob") or hasattr(request, "log_weight"):
         hint = 'A distribution is drawn from by name: `x = yield sample("x", distribution)`.'

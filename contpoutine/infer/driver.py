@@ -139,13 +139,17 @@ class Driver:
         """Remember why a choice was not cloned."""
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
 
+    @property
+    def drawn(self) -> list[str]:
+        """The sites that were drawn at random, because a handler hid them."""
+        return sorted({str(name) for kind, name in self.origin.hidden if kind == "sample"})
+
     def notes(self) -> list[str]:
         """What the reader of the result has to know: replays, and sites drawn at random."""
         lines = [
             f"site {name!r} was hidden from the enumeration by a handler that stops it (such as "
             f"block) and drawn at random: the result is not exact"
-            for type_, name in sorted(self.origin.hidden, key=repr)
-            if type_ == "sample"
+            for name in self.drawn
         ]
         if self.capture != "replay":
             reasons = sorted(self.reasons.items(), key=lambda item: -item[1])

@@ -128,6 +128,7 @@ def _explore(
             likelihood_bounded=driver.bounded,
             branches=explorer.branches,
             notes=driver.notes(),
+            exact=not driver.drawn,
         )
     except Exception as error:
         _add_path(error, explorer.path())

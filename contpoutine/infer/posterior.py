@@ -321,9 +321,7 @@ class Posterior:
 
     def _by_return_value(self) -> Iterable[tuple[Any, float]]:
         if self._tally is not None and self._tally[0] is not None:
-            # C counts by equality, which joins True, 1 and 1.0
-            if len(_NUMBER_TYPES.intersection(map(type, self.tree.leaf_values))) <= 1:
-                return self._tally[0]
+            return self._tally[0]
         return _grouped(self.tree.leaf_values, self._weights)
 
     @cached_property

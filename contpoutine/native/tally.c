@@ -2,8 +2,8 @@
 
    tally(values, log_weights, top) adds up exp(log_weight - top) by value, with Neumaier's
    compensated summation, so that a sum of a million terms is good to the last bit or two. Only
-   plain values are counted here (numbers, strings, bytes, None), for which Python's equality is
-   equality of content; for others it says None, and Python groups them by content. */
+   plain values are counted here (numbers of one type, strings, bytes, None), for which Python's
+   equality is equality of content; for others it says None, and Python groups them by content. */
 
 #include "native.h"
 #include <math.h>
@@ -20,13 +20,19 @@ add(Sum *s, double x)
     s->sum = t;
 }
 
+/* `*number` is the type of number met so far: True, 1 and 1.0 are equal, and not the same value. */
 static int
-is_plain(PyObject *o)
+is_plain(PyObject *o, PyTypeObject **number)
 {
     PyTypeObject *type = Py_TYPE(o);
-    return type == &PyLong_Type || type == &PyBool_Type || type == &PyUnicode_Type ||
-           o == Py_None || type == &PyBytes_Type ||
-           (type == &PyFloat_Type && !isnan(PyFloat_AS_DOUBLE(o)));
+    if (type == &PyLong_Type || type == &PyBool_Type ||
+        (type == &PyFloat_Type && !isnan(PyFloat_AS_DOUBLE(o)))) {
+        if (*number == NULL) {
+            *number = type;
+        }
+        return *number == type;
+    }
+    return type == &PyUnicode_Type || o == Py_None || type == &PyBytes_Type;
 }
 
 /* Where `value` is counted; a new place at the end if it is new. */
@@ -97,6 +103,7 @@ tally(PyObject *Py_UNUSED(module), PyObject *args)
         goto done;
     }
     const double *log_weight = weights.buf;
+    PyTypeObject *number = NULL;
     int plain = 1;
     Py_ssize_t place = 0;
     for (Py_ssize_t i = 0; i < n; i++) {
@@ -107,7 +114,7 @@ tally(PyObject *Py_UNUSED(module), PyObject *args)
         }
         PyObject *value = PyList_GET_ITEM(values, i);
         if (value != last) { /* the same object again is the same value */
-            plain = is_plain(value);
+            plain = is_plain(value, &number);
             if (!plain) {
                 continue;
             }

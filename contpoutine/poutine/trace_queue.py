@@ -283,6 +283,7 @@ class Execution:
         left = msg.copy()
         then, msg["continuation"] = msg["continuation"], None  # it is for the inner handlers' end
         try:
+            msg.lend()  # it is sent on, as a clause would
             value = yield msg
         except BaseException as error:
             return self._answer(left, None, error)
@@ -327,6 +328,7 @@ class Execution:
                 msg["value"], msg["done"] = site.answer, True
             error: BaseException | None = None
             try:
+                msg.lend()  # it is sent on, as a clause would
                 value = yield msg
             except GeneratorExit:  # closed: so is the model, where it waits
                 if self.computation.pending is not None:

@@ -88,7 +88,8 @@ def test_a_stateful_handler_made_outside_that_starts_afresh_when_it_is_entered()
         a = yield choose("a", "b")
         return a, (yield from handler(body)())
 
-    assert_law(model, reference=by_machine)
+    # One object is entered by several branches, so some of them cannot be cloned.
+    assert_law(model, reference=by_machine, strategies=("auto", "replay"))
 
 
 def test_two_handlers_nested_each_way():

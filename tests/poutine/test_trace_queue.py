@@ -216,6 +216,9 @@ def unique_names(model):
 def test_a_tensor_changed_in_place_by_one_branch_is_not_seen_by_another(make_queue, capture):
     import torch
 
+    if capture == "clone":
+        pytest.skip("a branch that another has changed cannot be cloned")
+
     def model():
         total = torch.zeros(2)
         for i in range(3):
