@@ -22,7 +22,8 @@ def compile_flags() -> list[str]:
     if os.name == "nt":
         return ["/std:c11", "/O2"]
     # CPython's own headers do not compile cleanly with -Wextra: they count as system headers.
-    flags = ["-std=c11", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", "-isystem", sysconfig.get_path("include")]
+    flags = ["-std=c11", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra"]
+    flags += ["-isystem", sysconfig.get_path("include")]
     if switched_on("CONTPOUTINE_WERROR"):
         flags.append("-Werror")
     if switched_on("CONTPOUTINE_SANITIZE"):

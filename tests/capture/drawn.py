@@ -306,7 +306,9 @@ class Writer:
         self.line(depth, "try:")
         self.block(depth + 1)
         if self.pick(True, True, False):
-            self.line(depth + 1, f"if {self.value()}: raise {self.pick('ValueError', 'KeyError')}(a)")
+            self.line(
+                depth + 1, f"if {self.value()}: raise {self.pick('ValueError', 'KeyError')}(a)"
+            )
         caught = self.pick("except ValueError as e:", "except (ValueError, KeyError):", "")
         if caught:
             self.line(depth, caught)

@@ -296,7 +296,9 @@ def test_a_captured_computation_moves_to_another_thread(capture):
     def work(a, b):
         results.append(((a, b), cp.run(cp.run(asked.k(a)).k(b))))
 
-    threads = [threading.Thread(target=work, args=(a, b), name=f"{a}{b}") for a in "xy" for b in "uv"]
+    threads = [
+        threading.Thread(target=work, args=(a, b), name=f"{a}{b}") for a in "xy" for b in "uv"
+    ]
     for thread in threads:
         thread.start()
         thread.join(30)

@@ -354,4 +354,6 @@ def test_the_pure_python_package_passes_a_smoke_test():
         "    return (yield choose()), (yield choose())\n"
         "assert cp.run(cp.handle(All(), model)) == [(1, 1), (1, 2), (2, 1), (2, 2)]\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"CONTPOUTINE_PURE": "1"})
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env=os.environ | {"CONTPOUTINE_PURE": "1"}
+    )

@@ -78,7 +78,13 @@ def rich(extra: Any = None) -> Any:
     d["me"] = d
     s = {1, 2, 33, 65}
     s.discard(2)
-    others = (deque([xs], 5), defaultdict(list, a=xs), Counter("aab"), OrderedDict(a=1), Point(xs, s))
+    others = (
+        deque([xs], 5),
+        defaultdict(list, a=xs),
+        Counter("aab"),
+        OrderedDict(a=1),
+        Point(xs, s),
+    )
     its = [
         iter(xs),
         enumerate(xs),
@@ -347,7 +353,9 @@ def fuzz(seconds: float, seed: int) -> None:
             with contextlib.suppress(Exception):
                 keep(cp.run(k(rng.choice((0, [2])))))
         elif act == "cycle":
-            k.origin.kwargs.setdefault("extra", []).append(k) if "extra" in k.origin.kwargs else None
+            k.origin.kwargs.setdefault("extra", []).append(
+                k
+            ) if "extra" in k.origin.kwargs else None
             if hasattr(k, "_thrown"):
                 k._thrown.append((ValueError(k), None))
         k = None
