@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -72,12 +73,16 @@ def enumerate(
 
     def infer(*args: Any, **kwargs: Any) -> Posterior:
         tokens = STRATEGY.set(strategy), DRIVEN.set(True)
+        gradients = _gradients_enabled()
         try:
             driver = Driver(model, args, kwargs, strategy)
             return _explore(driver, order, max_executions, max_seconds, progress)
         finally:
             STRATEGY.reset(tokens[0])
             DRIVEN.reset(tokens[1])
+            if gradients is not None and _gradients_enabled() != gradients:
+                # a branch was given up inside `with torch.no_grad():`
+                sys.modules["torch"].set_grad_enabled(gradients)
 
     return functools.update_wrapper(infer, model, assigned=("__doc__",), updated=())
 

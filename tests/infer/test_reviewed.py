@@ -335,6 +335,18 @@ def test_clone_means_that_a_tensor_changed_by_another_branch_is_an_error():
         cp.infer.enumerate(model, capture="clone")()
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_gradients_are_on_again_after_a_branch_was_given_up_without_them(order):
+    def model():
+        a = yield flip("a")
+        with torch.no_grad():
+            yield cp.observe("never", dist.Flip(1.0 if a else 0.0), True)
+            yield flip("b")
+
+    cp.infer.enumerate(model, order=order, max_executions=1)()
+    assert torch.is_grad_enabled()
+
+
 def test_a_failed_search_does_not_claim_to_be_complete():
     def model():
         a = yield flip("a")
