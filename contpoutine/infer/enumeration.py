@@ -87,6 +87,11 @@ def enumerate(
     return functools.update_wrapper(infer, model, assigned=("__doc__",), updated=())
 
 
+def _gradients_enabled() -> bool | None:
+    torch = sys.modules.get("torch")
+    return None if torch is None else bool(torch.is_grad_enabled())
+
+
 def _check(model: Any, order: Any, strategy: Any, max_executions: Any, max_seconds: Any) -> None:
     if not callable(model):
         raise TypeError(
