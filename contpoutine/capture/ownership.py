@@ -16,6 +16,7 @@ What has no rule here is refused: nothing is shared because nobody knew better.
 from __future__ import annotations
 
 import collections
+import contextlib
 import datetime
 import decimal
 import enum
@@ -25,6 +26,7 @@ import gc
 import itertools
 import operator
 import pathlib
+import random
 import re
 import sys
 import types
@@ -32,6 +34,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from contpoutine.capture.instances import copier, copy_attributes, same_key
 from contpoutine.errors import CaptureError
 
 Rule = str | Callable[[Any, Any], Any]
@@ -106,16 +109,24 @@ WORD_BY_WORD: tuple[type, ...] = (
 _LIBRARIES = (sys.stdlib_module_names | {"contpoutine", "torch", "numpy"}) - {"types", "__main__"}
 
 
+# Classes of the standard library that are no more than their attributes.
+_COPIED: tuple[type, ...] = (
+    collections.ChainMap,
+    collections.UserDict,
+    collections.UserList,
+    contextlib.ExitStack,
+    contextlib._GeneratorContextManager,
+    contextlib.closing,
+    contextlib.nullcontext,
+    contextlib.suppress,
+)
+
+
 class _Sequence:
     """An object that is iterable by `__getitem__` only: its iterator has a type of its own."""
 
     def __getitem__(self, index: int) -> int:
         raise IndexError
-
-
-def _copy_attributes(old: Any, fresh: Any, memo: Any) -> None:
-    for name, value in vars(old).items():
-        vars(fresh)[name] = memo(value)
 
 
 def _copy_deque(old: Any, memo: Any) -> Any:
@@ -130,7 +141,7 @@ def _copy_defaultdict(old: Any, memo: Any) -> Any:
     memo.record(old, fresh)
     fresh.default_factory = memo(old.default_factory)
     for key, value in old.items():
-        fresh[_same_key(key, memo)] = memo(value)
+        fresh[same_key(key, memo)] = memo(value)
     return fresh
 
 
@@ -138,15 +149,9 @@ def _copy_mapping(old: Any, memo: Any) -> Any:
     fresh = type(old)()
     memo.record(old, fresh)
     for key, value in old.items():
-        fresh[_same_key(key, memo)] = memo(value)
-    _copy_attributes(old, fresh, memo)
+        fresh[same_key(key, memo)] = memo(value)
+    copy_attributes(old, fresh, memo)
     return fresh
-
-
-def _same_key(key: Any, memo: Any) -> Any:
-    if memo(key) is not key:
-        raise CaptureError("a mapping has a key that the model made and can change")
-    return key
 
 
 def _copy_match(old: Any, memo: Any) -> Any:
@@ -191,7 +196,20 @@ def _copy_partial(old: Any, memo: Any) -> Any:
     if unchanged and all(values[name] is keywords[name] for name in keywords):
         return old
     fresh = functools.partial(func, *args, **values)
-    _copy_attributes(old, fresh, memo)
+    copy_attributes(old, fresh, memo)
+    return fresh
+
+
+def _copy_random(old: Any, memo: Any) -> Any:
+    fresh = random.Random.__new__(random.Random)
+    fresh.setstate(old.getstate())
+    return fresh
+
+
+def _copy_namespace(old: Any, memo: Any) -> Any:
+    fresh = types.SimpleNamespace()
+    memo.record(old, fresh)
+    copy_attributes(old, fresh, memo)
     return fresh
 
 
@@ -214,6 +232,9 @@ RULES: dict[type, Rule] = {
     operator.methodcaller: _copy_by_reduce,
     types.MethodWrapperType: _copy_method_wrapper,
     re.Match: _copy_match,
+    random.Random: _copy_random,
+    types.SimpleNamespace: _copy_namespace,
+    object: SHARE,  # a sentinel: it has nothing that could change
 }
 
 
@@ -239,7 +260,10 @@ def classify(cls: type) -> Rule:
             return SHARE
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
         return _copy_named_tuple
-    return "has no rule yet that says how a fork copies it"
+    library = cls.__module__.partition(".")[0] in _LIBRARIES
+    if library and cls not in _COPIED:
+        return "belongs to a library, and has no rule that says how a fork copies it"
+    return copier(cls)
 
 
 def _copy_named_tuple(old: Any, memo: Any) -> Any:
@@ -249,7 +273,7 @@ def _copy_named_tuple(old: Any, memo: Any) -> Any:
         return old
     fresh = tuple.__new__(type(old), items)
     if attributes:
-        _copy_attributes(old, fresh, memo)
+        copy_attributes(old, fresh, memo)
     return fresh
 
 

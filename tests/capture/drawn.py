@@ -33,6 +33,17 @@ class Count(cp.Messenger):
         self.seen.append(msg["value"])
 
 
+class Thing:
+    """An object of a user's class."""
+
+    def __init__(self, held: Any) -> None:
+        self.held, self.items = held, []
+
+    def push(self, x: Any) -> int:
+        self.items.append(x)
+        return len(self.items)
+
+
 @contextlib.contextmanager
 def managed(log: list[Any]) -> Any:
     log.append(-1)
@@ -65,9 +76,14 @@ def shape(*objects: Any) -> str:
             return label + "{" + ", ".join(map(show, x)) + "}"
         if isinstance(x, Count):
             return f"{label}Count({x.total}, {x.seen})"
+        if isinstance(x, Thing):
+            return f"{label}Thing({show(x.held)}, {show(x.items)})"
         if isinstance(x, BaseException):
             return f"{label}{type(x).__name__}{x.args}"
         if callable(x):
+            owner = getattr(x, "__self__", None)
+            if isinstance(owner, Thing):
+                return f"{label}bound {show(owner)}"
             return label + "f" + show(x())
         return label + "<" + ", ".join(map(show, itertools.islice(x, 6))) + ">"
 
@@ -77,6 +93,7 @@ def shape(*objects: Any) -> str:
 NAMES = {
     "choose": choose,
     "Count": Count,
+    "Thing": Thing,
     "managed": managed,
     "shape": shape,
     "suppress": contextlib.suppress,
@@ -98,6 +115,7 @@ def model():
     e = None
     log = []
     h = Count()
+    o = Thing(xs)
     def f(p=2, keep=[]):
         nonlocal a
         a += p
@@ -147,7 +165,6 @@ class Writer:
         self.budget = draw(st.integers(3, 14))
         self.loops = 0
         self.handlers = False
-        self.replayed = False
 
     def pick(self, *options: Any) -> Any:
         return self.draw(st.sampled_from(options))
@@ -210,6 +227,8 @@ class Writer:
                 f"d[{value}] = xs",
                 f"d.setdefault({value}, []).append({self.number()})",
                 f"d.pop({value}, None)",
+                f"o.push({value})",
+                f"o.items[:1] = [{value}]",
                 f"s.add(({value}) * 8)",
                 f"s.discard(({value}) * 8)",
                 f"t[0].append({value})",
@@ -228,6 +247,8 @@ class Writer:
                 "xs = ys",
                 "zs.append(xs)",
                 "zs.append(zs)",
+                "zs.append(o)" if self.pick(False, True) else "o.held = zs",
+                "fs.append(o.push)" if self.pick(False, False, True) else "o = Thing(o)",
                 "xs = list(xs)",
                 "t = (ys, (xs, t))",
                 "d[3] = d",
@@ -346,9 +367,7 @@ class Writer:
 
     def manage(self, depth: int) -> None:
         kind = self.pick("handler", "handler", "shared", "managed", "suppress")
-        if kind in ("managed", "suppress"):
-            self.replayed = True
-        else:
+        if kind in ("handler", "shared"):
             self.handlers = True
         self.line(
             depth,
@@ -366,7 +385,7 @@ class Drawn:
     """A drawn model: call it. Its repr is the program."""
 
     def __init__(self, writer: Writer, text: str) -> None:
-        self.text, self.handlers, self.replayed = text, writer.handlers, writer.replayed
+        self.text, self.handlers = text, writer.handlers
         scope = dict(NAMES)
         exec(compile(text, "<drawn model>", "exec"), scope)
         self.model = scope["model"]
@@ -388,5 +407,5 @@ def models(draw: Any) -> Drawn:
     while writer.budget > 0:
         writer.budget -= 1
         writer.statement(1, loop=False)
-    writer.line(1, "return shape(a, b, xs, ys, zs, d, s, t, e, log, h, g, it, fs, len(fuel))")
+    writer.line(1, "return shape(a, b, xs, ys, zs, d, s, t, e, log, h, o, g, it, fs, len(fuel))")
     return Drawn(writer, prelude + "\n".join(writer.lines) + "\n")

@@ -59,9 +59,8 @@ def test_a_drawn_model_keeps_the_law_by_replay(drawn, seed):
 @pytest.mark.skipif(not NATIVE, reason="about clones")
 @given(models(), st.integers(0, 9))
 @settings(drawing, max_examples=max(1, EXAMPLES // 2))
-def test_a_drawn_model_without_foreign_objects_is_cloned(drawn, seed):
-    if not drawn.replayed:
-        check(drawn, seed, "clone")
+def test_a_drawn_model_is_cloned(drawn, seed):
+    check(drawn, seed, "clone")
 
 
 @given(models())

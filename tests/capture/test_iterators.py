@@ -397,7 +397,7 @@ def test_a_user_iterator_is_never_shared():
             seen.append((x, (yield choose(0, 1))))
         return seen
 
-    assert_law(model, strategies=("auto", "replay"))
+    assert_law(model)
 
 
 @pytest.mark.parametrize(

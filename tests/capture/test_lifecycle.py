@@ -44,7 +44,7 @@ def test_a_random_generator_held_by_the_model_is_its_own_in_every_branch():
         xs.append(rng.randrange(10**9))
         return xs
 
-    assert_law(model, strategies=("auto", "replay"))
+    assert_law(model)
 
 
 def test_global_random_numbers_before_a_capture_are_the_same_in_every_branch(capture):

@@ -15,6 +15,7 @@ import gc
 import itertools
 import random
 import sys
+import threading
 import time
 import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -51,8 +52,13 @@ class Point(NamedTuple):
     y: Any
 
 
-class Unknown:
-    pass
+class Thing:
+    """What a user writes."""
+
+    __slots__ = ("__dict__", "slot")
+
+    def __init__(self, held: Any) -> None:
+        self.held, self.slot = held, [held]
 
 
 def sub(xs: list[Any]) -> Any:
@@ -100,6 +106,8 @@ def rich(extra: Any = None) -> Any:
     ]
     for it in its:
         next(it)
+    thing = Thing(xs)
+    rng = random.Random(3)
     n = 0
 
     def step(by: Any = None, kept: list[Any] = []) -> Any:  # noqa: B006
@@ -123,6 +131,7 @@ def rich(extra: Any = None) -> Any:
         result = yield sub(xs)
         result = yield from sub(xs)
     step(text)
+    thing.held.append(rng.random())
     return xs, d, s, others, [list(itertools.islice(it, 3)) for it in its], n, result, error, count
 
 
@@ -130,7 +139,7 @@ def refused() -> Any:
     w = worker(2)
     next(w)
     request = choose(w)
-    thing = Unknown()
+    thing = threading.Lock()
     yield choose()
     return w, thing, (yield request)
 
