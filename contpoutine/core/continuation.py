@@ -120,6 +120,9 @@ class Resumption:
     def __init__(self, k: Continuation, value: Any, error: BaseException | None) -> None:
         self.k, self.value, self.error = k, value, error
 
+    def __repr__(self) -> str:
+        return f"<resumption of {self.k.clause}, not yet yielded: write `yield k(...)`>"
+
 
 class Continuation:
     """The rest of a computation from an effect up to its handler; made by the machine.

@@ -1369,6 +1369,28 @@ replayed(Explorer *self, Point *point, PyObject *reason)
     return state;
 }
 
+/* The current exception says that something cannot be cloned. Where that is no error, tell the
+   driver and clear it: 0; otherwise leave it: -1. */
+static int
+forgive(Explorer *self)
+{
+    if (self->strict || !PyErr_ExceptionMatches(err_capture) ||
+        PyErr_ExceptionMatches(shared_iterator_error)) {
+        return -1;
+    }
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    PyObject *text = PyObject_Str(error);
+    PyObject *done = text == NULL ? NULL : PyObject_CallMethodOneArg(self->driver, str_note, text);
+    Py_XDECREF(text);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
 /* Do forks share all of these handlers as they are? */
 static int
 only_shared(PyObject *segment)
@@ -1426,24 +1448,9 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment
             self->clones++;
             return 0;
         }
-        if (self->strict || !PyErr_ExceptionMatches(err_capture) ||
-            PyErr_ExceptionMatches(shared_iterator_error)) {
+        if (forgive(self) < 0) {
             return -1;
         }
-        PyObject *type, *error, *traceback;
-        PyErr_Fetch(&type, &error, &traceback);
-        PyErr_NormalizeException(&type, &error, &traceback);
-        PyObject *text = PyObject_Str(error);
-        PyObject *done =
-            text == NULL ? NULL : PyObject_CallMethodOneArg(self->driver, str_note, text);
-        Py_XDECREF(text);
-        Py_XDECREF(type);
-        Py_XDECREF(error);
-        Py_XDECREF(traceback);
-        if (done == NULL) {
-            return -1;
-        }
-        Py_DECREF(done);
     }
     run->top = point->frames;
     point->frames = NULL;
@@ -1534,8 +1541,11 @@ resume(Explorer *self, Point *point, int pick, int last, int node, double log_we
                                     log_prior);
         Py_XDECREF(given);
         run_end(&run);
+        if (rc == FAILED && forgive(self) == 0) {
+            rc = 1; /* a frame that waited below could not be cloned when its turn came */
+        }
     }
-    else if (rc == 1) {
+    if (rc == 1) {
         PyObject *state = replayed(self, point, reason == NULL ? Py_None : reason);
         rc = state == NULL
                  ? -1

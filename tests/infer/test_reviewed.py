@@ -335,6 +335,36 @@ def test_clone_means_that_a_tensor_changed_by_another_branch_is_an_error():
         cp.infer.enumerate(model, capture="clone")()
 
 
+@pytest.mark.skipif(native is None, reason="about clones")
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("refused_from", range(1, 6))
+def test_an_object_that_refuses_to_be_forked_later_falls_back_on_replay(order, refused_from):
+    class Moody:
+        asked = 0
+
+        def __fork__(self, memo):
+            Moody.asked += 1
+            if Moody.asked >= refused_from:
+                raise cp.errors.CaptureError("not now")
+            return Moody()
+
+    def inner():
+        return (yield flip("b")), (yield flip("c"))
+
+    def model():
+        mood = Moody()
+        a = yield flip("a")
+        try:
+            pair = yield inner()
+        except Exception as error:
+            return error
+        return a, *pair, type(mood) is Moody
+
+    marginal = cp.infer.enumerate(model, order=order)().marginal()
+    assert len(marginal) == 8
+    assert all(p == pytest.approx(0.125) for p in marginal.values())
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_gradients_are_on_again_after_a_branch_was_given_up_without_them(order):
     def model():
