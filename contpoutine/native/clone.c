@@ -207,6 +207,7 @@ locate(Fork *fork, Frame *frame, int slot)
 }
 
 static PyObject *str_opaque, *str_version, *str_fork;
+static PyObject *str_untyped_storage, *str_resizable;
 
 /* --- copying values ------------------------------------------------------------------------ */
 
@@ -1528,15 +1529,35 @@ watch_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *
     return s.found;
 }
 
+/* Has the tensor been lent to NumPy? What is written through an array is not counted as a version,
+   but from then on the tensor's memory can no longer grow. */
+static int
+is_lent_to_numpy(PyObject *tensor)
+{
+    if (_PyType_Lookup(Py_TYPE(tensor), str_untyped_storage) == NULL) {
+        return 0; /* a handler */
+    }
+    PyObject *storage = PyObject_CallMethodNoArgs(tensor, str_untyped_storage);
+    PyObject *free = storage == NULL ? NULL : PyObject_CallMethodNoArgs(storage, str_resizable);
+    Py_XDECREF(storage);
+    if (free == NULL) {
+        PyErr_Clear(); /* no plain memory: nothing is promised */
+        return 1;
+    }
+    int lent = free != Py_True;
+    Py_DECREF(free);
+    return lent;
+}
+
 int
 watch_holds(PyObject *watch)
 {
     for (Py_ssize_t i = 0; i + 1 < PyList_GET_SIZE(watch); i += 2) {
-        PyObject *then = PyList_GET_ITEM(watch, i + 1);
+        PyObject *watched = PyList_GET_ITEM(watch, i), *then = PyList_GET_ITEM(watch, i + 1);
         if (then == Py_None) {
             return 0; /* it cannot be watched, so nothing is promised */
         }
-        PyObject *now = PyObject_GetAttr(PyList_GET_ITEM(watch, i), str_version);
+        PyObject *now = PyObject_GetAttr(watched, str_version);
         if (now == NULL) {
             return -1;
         }
@@ -1544,6 +1565,9 @@ watch_holds(PyObject *watch)
         Py_DECREF(now);
         if (same <= 0) {
             return same;
+        }
+        if (is_lent_to_numpy(watched)) {
+            return 0;
         }
     }
     return 1;
@@ -1765,8 +1789,11 @@ clone_ready(PyObject *module)
     str_fork = PyUnicode_InternFromString("__fork__");
     str_version = PyUnicode_InternFromString("_version");
     str_locals = PyUnicode_InternFromString("<locals>");
+    str_untyped_storage = PyUnicode_InternFromString("untyped_storage");
+    str_resizable = PyUnicode_InternFromString("resizable");
     if (rules == NULL || known_classes == NULL || rule_share == NULL || rule_watch == NULL || rule_iterate == NULL || rule_holds == NULL ||
         rule_refuse == NULL || str_opaque == NULL || str_fork == NULL || str_version == NULL || str_locals == NULL ||
+        str_untyped_storage == NULL || str_resizable == NULL ||
         PyType_Ready(&ProxyType) < 0 ||
         PyModule_AddObjectRef(module, "SHARE", rule_share) < 0 ||
         PyModule_AddObjectRef(module, "WATCH", rule_watch) < 0 ||
