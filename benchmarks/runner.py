@@ -21,7 +21,7 @@ from .systems.contpoutine import CLONE
 from .systems.room import Room
 
 SLOW = 1.0
-READABLE = 0.01
+READABLE = 0.05
 
 
 class Disagreement(Exception):

@@ -25,8 +25,8 @@ BARE_SPLIT = ((True, log(SPLIT)), (False, log(1 - SPLIT)))
 def contpoutine(depth: int) -> Run:
     if depth == 0 or not (yield cp.sample("split", dist.Flip(SPLIT))):
         return 1
-    left = yield from contpoutine(depth - 1)
-    right = yield from contpoutine(depth - 1)
+    left = yield contpoutine(depth - 1)
+    right = yield contpoutine(depth - 1)
     return left + right
 
 

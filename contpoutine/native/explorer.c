@@ -291,7 +291,9 @@ frames_fork(Frames *frames, PyObject *segment, PyObject *msg, int whole, PyObjec
                 discard_frame(gen);
                 return -1;
             }
-            *msg_fresh = message_copy((Message *)msg);
+            /* Without handlers nobody sees the message again, and nothing in it changes. */
+            *msg_fresh = PyTuple_GET_SIZE(segment) == 0 ? Py_NewRef(msg)
+                                                        : message_copy((Message *)msg);
             if (*msg_fresh == NULL) {
                 frames_drop(*fresh);
                 return -1;
@@ -1053,6 +1055,25 @@ is_computed(Message *msg)
            PyTuple_GET_ITEM(values, 0) == msg->field[F_VALUE];
 }
 
+/* Does a suspended frame hold nothing but atoms, so that there is nothing to watch in it? */
+static int
+holds_atoms_only(PyObject *o)
+{
+    PyGenObject *gen = (PyGenObject *)o;
+    if (!PyGen_CheckExact(o) || !compat_gen_is_suspended(gen) ||
+        gen->gi_exc_state.exc_value != NULL) {
+        return 0;
+    }
+    Frame *frame = compat_gen_frame(gen);
+    for (int i = 0; i < frame->stacktop; i++) {
+        PyObject *held = frame->localsplus[i];
+        if (held != NULL && !is_atomic(held) && Py_TYPE(held) != &PyRangeIter_Type) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 /* The values of a site as the tree keeps them: themselves, unless a model could change one. */
 static PyObject *
 recorded_values(PyObject *values)
@@ -1122,7 +1143,9 @@ suspend(Explorer *self, Run *run, PyObject *segment, Message *msg, int node, dou
     if (watching || segment != self->base) {
         /* A handler with a state is in reach of every frame; without one, each frame is looked at
            by itself, the waiting ones once. */
-        point->watch = watch_computation(&run->top->gen, 1, segment, self->outside);
+        int plain = segment == self->base && holds_atoms_only(run->top->gen);
+        point->watch =
+            plain ? NULL : watch_computation(&run->top->gen, 1, segment, self->outside);
         if ((point->watch == NULL && PyErr_Occurred()) ||
             (watching && frames_make_ready(run->top->below, self->outside, self->base) < 0)) {
             point_free(point);
@@ -1455,10 +1478,8 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment
     run->top = point->frames;
     point->frames = NULL;
     *segment = Py_NewRef(point->segment);
-    *msg = message_copy((Message *)point->msg); /* the point's own may be needed for a replay */
-    if (last) {
-        Py_SETREF(*msg, Py_NewRef(point->msg));
-    }
+    /* The point's own message may still be needed for a replay. */
+    *msg = last ? Py_NewRef(point->msg) : message_copy((Message *)point->msg);
     return 0;
 }
 
