@@ -243,7 +243,10 @@ for _operator in (
 def pure_sample(
     name: str, fn: Any, *args: Any, obs: Any = None, infer: Any = None, **kwargs: Any
 ) -> PureMessage:
-    """The Python counterpart of the C function `sample`."""
+    """A request to draw from the distribution `fn` at the site `name`; yield it.
+
+    The Python counterpart of the C function `sample`, whose text says more.
+    """
     if not isinstance(name, str):
         raise TypeError(
             f'the name of a sample site must be a string, not {type(name)!r}: sample("x", ...)'

@@ -960,7 +960,23 @@ PyTypeObject MessageType = {
 };
 
 static PyMethodDef message_functions[] = {
-    {"sample", (PyCFunction)(void (*)(void))message_sample, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"sample", (PyCFunction)(void (*)(void))message_sample, METH_FASTCALL | METH_KEYWORDS,
+     "sample(name, fn, *args, obs=None, infer=None, **kwargs)\n"
+     "--\n"
+     "\n"
+     "A request to draw from the distribution `fn` at the site `name`; yield it.\n"
+     "\n"
+     "With `obs` (not None), the site is observed: the model gets that value, and its probability\n"
+     "weighs the execution. `infer` is a dict of options for inference algorithms; `args` and `kwargs`\n"
+     "are passed to `fn` where it is called. Raises TypeError where the name is no string.\n"
+     "\n"
+     ">>> import contpoutine as cp\n"
+     ">>> def model():\n"
+     "...     x = yield cp.sample(\"x\", cp.distributions.Flip(0.25))\n"
+     "...     yield cp.sample(\"y\", cp.distributions.Flip(0.75 if x else 0.25), obs=True)\n"
+     "...     return x\n"
+     ">>> cp.infer.enumerate(model)().marginal()[True]\n"
+     "0.5\n"},
     {"check_dropped", native_check_dropped, METH_NOARGS,
      "Raise UnperformedEffectError if a request has died unperformed on this thread."},
     {"machine_runs", native_machine_runs, METH_O,
