@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from . import report
+from .memory import measure
 from .models import MODELS, SMALL, cases
 from .picture import draw
 from .runner import Disagreement, Result, compare, say, warm_up
@@ -80,6 +81,8 @@ def main() -> int:
         for room in rooms:
             room.close()
     print(table(results))
+    if not options.model:
+        print("\n".join([*measure(), ""]))
     if options.json:
         report.write(options.json, results, rooms, "quick" if options.quick else "full")
         print(f"results: {options.json}")
