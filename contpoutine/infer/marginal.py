@@ -16,6 +16,7 @@ import math
 import random
 import textwrap
 from collections.abc import Hashable, ItemsView, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from contpoutine.distributions.content import ContentKey, content_key, is_array, is_tensor
@@ -48,10 +49,19 @@ def entry_key(value: Any) -> Hashable:
     return content_key(value)
 
 
-def _rank(entry: tuple[Any, float]) -> float:
-    """Orders by probability to twelve digits: a tie must not be broken by the last bit of a sum."""
-    mantissa, exponent = math.frexp(entry[1])
-    return -math.ldexp(round(mantissa * 1e12), exponent)
+def _by_probability(pairs: list[tuple[Any, float]]) -> list[tuple[Any, float]]:
+    """The pairs, most probable first. What is equal to twelve digits keeps the order in which it
+    was found: a tie must not be broken by the last bit of a sum."""
+    probabilities = [p for _, p in pairs]
+    order = sorted(range(len(pairs)), key=probabilities.__getitem__, reverse=True)
+    begin = 0
+    for end in range(1, len(order) + 1):
+        last = probabilities[order[end - 1]]
+        if end == len(order) or last - probabilities[order[end]] > 1e-12 * last:
+            if end - begin > 1:
+                order[begin:end] = sorted(order[begin:end])
+            begin = end
+    return [pairs[i] for i in order]
 
 
 class Marginal(Mapping[Any, float]):
@@ -97,11 +107,16 @@ class Marginal(Mapping[Any, float]):
         self.name, self.occurrence, self.presence = name, occurrence, presence
         self.complete, self.explored_mass, self.known = complete, explored_mass, known
         self.exact = exact
-        self._entries = {entry_key(value): (value, p) for value, p in pairs}
+        self._pairs = list(pairs)  # of distinct values
         self._in_order: list[tuple[Any, float]] | None = None
         self._by_number: dict[Any, Hashable] | None = None
 
     # --- the mapping ----------------------------------------------------------------------------
+
+    @cached_property
+    def _entries(self) -> dict[Hashable, tuple[Any, float]]:
+        """The pairs by content, made when somebody looks a value up."""
+        return {entry_key(value): (value, p) for value, p in self._pairs}
 
     def __getitem__(self, value: Any) -> float:
         key = self._key(value)
@@ -116,7 +131,7 @@ class Marginal(Mapping[Any, float]):
         return self._key(value) is not _NEVER_SEEN
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._pairs)
 
     def items(self) -> ItemsView[Any, float]:
         """(value, probability), most probable value first."""
@@ -151,7 +166,7 @@ class Marginal(Mapping[Any, float]):
 
     def _ordered(self) -> list[tuple[Any, float]]:
         if self._in_order is None:
-            self._in_order = sorted(self._entries.values(), key=_rank)
+            self._in_order = _by_probability(self._pairs)
         return self._in_order
 
     # --- what one asks of a distribution --------------------------------------------------------
@@ -197,7 +212,7 @@ class Marginal(Mapping[Any, float]):
 
     def _average(self, f: Any, what: str) -> Any:
         pairs = []
-        for value, p in self._entries.values():
+        for value, p in self._pairs:
             x = _arithmetic(value)
             if x is None:
                 raise TypeError(
@@ -213,8 +228,8 @@ class Marginal(Mapping[Any, float]):
 
     def sample(self, n: int | None = None) -> Any:
         """One value, or a list of `n`, drawn with Python's `random`, given that the site occurs."""
-        values = [value for value, _ in self._entries.values()]
-        weights = [p for _, p in self._entries.values()]
+        values = [value for value, _ in self._pairs]
+        weights = [p for _, p in self._pairs]
         drawn = random.choices(values, weights, k=1 if n is None else n)
         return drawn[0] if n is None else drawn
 

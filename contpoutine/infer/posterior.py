@@ -235,7 +235,7 @@ class Posterior:
             TypeError: `f` cannot be called.
         """
         _check_function(f)
-        terms = [p * f(value) for value, p in self.marginal()._entries.values()]
+        terms = [p * f(value) for value, p in self.marginal()._pairs]
         if all(isinstance(x, int | float) for x in terms):
             return math.fsum(terms)
         return sum(terms[1:], start=terms[0])
