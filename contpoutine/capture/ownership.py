@@ -242,6 +242,13 @@ def _by_fork(old: Any, memo: Any) -> Any:
     return old.__fork__(memo)
 
 
+_DISTRIBUTIONS = frozenset({"torch", "contpoutine", "pyro"})
+
+
+def _root(cls: type) -> str:
+    return str(cls.__module__).partition(".")[0]
+
+
 def classify(cls: type) -> Rule:
     """The rule for instances of a type that is not in `RULES`."""
     if getattr(cls, "__fork__", None) is not None:
@@ -254,14 +261,13 @@ def classify(cls: type) -> Rule:
     if torch is not None and hasattr(torch, "Tensor"):
         if issubclass(cls, torch.Tensor):
             return WATCH
-        if issubclass(cls, torch.distributions.Distribution):
-            return HOLDS
+        if issubclass(cls, torch.distributions.Distribution) and _root(cls) in _DISTRIBUTIONS:
+            return HOLDS  # those of a user's own may count, and are instances like any other
         if issubclass(cls, (torch.Size, torch.dtype, torch.device)):
             return SHARE
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
         return _copy_named_tuple
-    library = cls.__module__.partition(".")[0] in _LIBRARIES
-    if library and cls not in _COPIED:
+    if _root(cls) in _LIBRARIES and cls not in _COPIED:
         return "belongs to a library, and has no rule that says how a fork copies it"
     return copier(cls)
 

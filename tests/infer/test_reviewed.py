@@ -366,6 +366,39 @@ def test_an_object_that_refuses_to_be_forked_later_falls_back_on_replay(order, r
 
 
 @pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("capture", ["auto", "replay"])
+def test_a_distribution_of_the_users_own_that_counts_is_right_in_every_branch(order, capture):
+    class Urn(torch.distributions.Distribution):
+        """Two colours; each draw that is seen adds a ball of its colour."""
+
+        has_enumerate_support = True
+        arg_constraints = {}
+
+        def __init__(self):
+            super().__init__(validate_args=False)
+            self.balls = [1.0, 1.0]
+
+        def enumerate_support(self, expand=True):
+            return torch.tensor([0.0, 1.0])
+
+        def log_prob(self, value):
+            return torch.log(torch.tensor(self.balls, dtype=torch.float64) / sum(self.balls))[
+                value.long()
+            ]
+
+    def model():
+        urn, seen = Urn(), []
+        for i in range(3):
+            x = int((yield cp.sample(f"x{i}", urn)))
+            urn.balls[x] += 1
+            seen.append(x)
+        return sum(seen)
+
+    marginal = cp.infer.enumerate(model, order=order, capture=capture)().marginal()
+    assert dict(marginal) == pytest.approx(dict.fromkeys(range(4), 0.25))
+
+
+@pytest.mark.parametrize("order", ORDERS)
 def test_gradients_are_on_again_after_a_branch_was_given_up_without_them(order):
     def model():
         a = yield flip("a")
