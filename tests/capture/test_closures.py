@@ -197,7 +197,7 @@ def test_a_class_made_by_the_model_is_never_shared():
     def model():
         class Counter:
             count = 0
-            seen = []  # noqa: RUF012
+            seen = []
 
             @classmethod
             def step(cls, x):
@@ -300,7 +300,7 @@ SENTINEL = object()
 
 class Config:
     table = TABLE
-    own = [7]  # noqa: RUF012
+    own = [7]
 
     def __init__(self):
         self.items = [TABLE, {"x": 1}]

@@ -31,7 +31,7 @@ from contpoutine.errors import (
 class Dial(td.Distribution):
     """A user's own: 0 ... n - 1 with weights proportional to 1 ... n; it counts its calls."""
 
-    arg_constraints = {}  # noqa: RUF012
+    arg_constraints = {}
     support = td.constraints.nonnegative_integer
     has_enumerate_support = True
 
