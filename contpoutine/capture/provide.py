@@ -11,6 +11,7 @@ from typing import Any
 from contpoutine.capture import ownership, randomness
 from contpoutine.core import native as extension
 from contpoutine.core.capture import Frames, NoProvider, Segment, provide
+from contpoutine.errors import CaptureError
 
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 
@@ -39,7 +40,20 @@ def keep(value: Any) -> Any:
     return value
 
 
-class NativeProvider:
+class _Records:
+    """What both providers do alike: keep answers, and the states of the random generators."""
+
+    def keep(self, value: Any) -> Any:
+        return keep(value)
+
+    def randomness(self) -> Any:
+        return randomness.snapshot()
+
+    def restore_randomness(self, state: Any) -> None:
+        randomness.restore(state)
+
+
+class NativeProvider(_Records):
     """Copies by the C extension."""
 
     def __init__(self, native: ModuleType) -> None:
@@ -59,32 +73,12 @@ class NativeProvider:
     def outside(self, roots: tuple[Any, ...], parent: Any) -> Any:
         return self._outside(roots, parent)
 
-    def keep(self, value: Any) -> Any:
-        return keep(value)
 
-    def randomness(self) -> Any:
-        return randomness.snapshot()
-
-    def restore_randomness(self, state: Any) -> None:
-        randomness.restore(state)
-
-
-class ReplayProvider(NoProvider):
+class ReplayProvider(_Records, NoProvider):
     """No copies, but a replay sees the same global random numbers as the first run."""
 
     def fork(self, frames: Frames, segment: Segment, outside: Any) -> tuple[Frames, Segment]:
-        from contpoutine.errors import CaptureError
-
         raise CaptureError(extension.reason)
-
-    def keep(self, value: Any) -> Any:
-        return keep(value)
-
-    def randomness(self) -> Any:
-        return randomness.snapshot()
-
-    def restore_randomness(self, state: Any) -> None:
-        randomness.restore(state)
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,6 @@ class Continuation:
         "_thrown",
         "_watch",
         "clause",
-        "depth",
         "log",
         "mark",
         "msg",
@@ -154,7 +153,6 @@ class Continuation:
         frames: Frames,
         segment: Segment,
         msg: Any,
-        depth: int,
         clause: str,
         plain_run: Callable[[Continuation, Any, BaseException | None], Any] | None,
     ) -> None:
@@ -163,7 +161,7 @@ class Continuation:
         self._moved = False
         self._thrown: list[tuple[BaseException, TracebackType | None]] = []
         self.origin, self.mark, self.log = activation.origin, activation.mark, activation.log
-        self.msg, self.depth, self.clause = msg, depth, clause
+        self.msg, self.clause = msg, clause
         self.plain_run = plain_run
         self.strategy = STRATEGY.get()
         self.why_replayed: str | None = None

@@ -498,7 +498,7 @@ class Computation:
             pass
         AMBIENT.set(ambient[:depth])
         plain = None if clause.is_generator else self._run_plainly
-        k = Continuation(captured, segment, msg, 0, clause.name, plain)
+        k = Continuation(captured, segment, msg, clause.name, plain)
         seen = msg
         if msg["continuation"] is not None:
             # The inner handlers' last word is said when `k` is resumed, and not by whoever takes
