@@ -1,4 +1,4 @@
-"""Run the torch-free tests of `core` and `capture` on every supported Python of this machine.
+"""Run the torch-free tests (`core`, `capture`, minicont) on every supported Python of this machine.
 
     python tests/matrix.py [--strict] [pytest arguments]
 
@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("3.11", "3.12", "3.13")
-FOLDERS = ("tests/core", "tests/capture")
+TESTS = ("tests/core", "tests/capture", "tests/examples/test_minicont.py")
 REQUIREMENTS = ("pytest", "hypothesis", "setuptools")
 
 # Prints what a CPython is with which an environment and an extension can be made.
@@ -111,7 +111,7 @@ def check(version: str, interpreter: Path, strict: bool, arguments: list[str]) -
         "-q",
         "-p",
         "no:cacheprovider",
-        *FOLDERS,
+        *TESTS,
         *arguments,
     ]
     return subprocess.run(tests, cwd=ROOT, check=False).returncode == 0

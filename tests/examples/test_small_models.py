@@ -1,0 +1,117 @@
+"""The small models of examples/ print what brute force and closed forms say."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import pytest
+
+import contpoutine as cp
+from tests.capture.law import WORKING, strategy
+from tests.examples.conftest import load
+
+
+@pytest.fixture(params=WORKING)
+def capture(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test under each capture strategy."""
+    with strategy(request.param):
+        yield request.param
+
+
+# --- coin
+
+
+def test_the_coin_is_as_biased_as_the_sum_over_the_grid_says(capture):
+    coin = load("coin")
+    falls = [letter == "h" for letter in "hhthhhthhh"]
+    posterior = cp.infer.enumerate(coin.coin, capture=capture)(falls)
+    weights = {p: p**8 * (1 - p) ** 2 / 19 for p in coin.BIASES}
+    evidence = sum(weights.values())
+    assert posterior.log_evidence == pytest.approx(math.log(evidence))
+    mean = sum(p * weight for p, weight in weights.items()) / evidence
+    assert posterior.marginal("bias").mean == pytest.approx(mean)
+    assert posterior.marginal("next")[True] == pytest.approx(mean)
+
+
+def test_the_coin_prints_its_posterior(printed):
+    lines = printed("coin").splitlines()
+    assert lines[0] == "Posterior (exact): 38 executions, 57 branches"
+    assert lines[-2:] == [
+        "after 8 heads of 10: bias 0.7499, most likely 0.8",
+        "heads next: 0.7499",
+    ]
+
+
+# --- hidden Markov model
+
+
+def brute_force(hmm, diary):
+    """Weights of all paths, multiplied out."""
+    paths = {}
+    for path in itertools.product(hmm.START, repeat=len(diary)):
+        weight = hmm.START[path[0]]
+        for before, today in itertools.pairwise(path):
+            weight *= hmm.NEXT[before][today]
+        for today, cones in zip(path, diary):
+            weight *= hmm.EATEN[today][cones]
+        paths[path] = weight
+    return paths
+
+
+def test_the_weather_is_what_multiplying_out_all_paths_gives(capture):
+    hmm = load("hidden_markov")
+    diary = [3, 1, 3, 3, 1, 1, 2]
+    posterior = cp.infer.enumerate(hmm.weather, capture=capture)(diary)
+    paths = brute_force(hmm, diary)
+    evidence = sum(paths.values())
+    assert posterior.log_evidence == pytest.approx(math.log(evidence), abs=1e-12)
+    assert hmm.log_evidence_by_hand(diary) == pytest.approx(math.log(evidence), abs=1e-12)
+    for place in range(len(diary)):
+        hot = sum(weight for path, weight in paths.items() if path[place] == "hot") / evidence
+        assert posterior.marginal(f"day {place + 1}")["hot"] == pytest.approx(hot)
+    best = posterior.most_probable(1)[0]
+    assert best.value == " ".join(max(paths, key=paths.__getitem__))
+
+
+def test_the_weather_prints_its_diary(printed):
+    lines = printed("hidden_markov").splitlines()
+    assert lines[1] == "  1  ooo    0.7732 ###############"
+    assert lines[8] == "  8  o      0.3267 #######"
+    assert lines[-3:] == [
+        "most probable: hot hot hot hot cold cold cold cold (0.0890)",
+        "log evidence: -9.4345125289",
+        "by hand:      -9.4345125289",
+    ]
+
+
+# --- n queens
+
+
+def safe(columns):
+    pairs = itertools.combinations(enumerate(columns), 2)
+    return all(a != b and abs(a - b) != j - i for (i, a), (j, b) in pairs)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6])
+def test_the_queens_are_those_of_trying_every_permutation(capture, n):
+    queens = load("queens")
+    expected = [list(p) for p in itertools.permutations(range(n)) if safe(p)]
+    assert cp.run(cp.handle(queens.All(), queens.queens), n) == expected
+    first = expected[0] if expected else None
+    assert cp.run(cp.handle(queens.First(), queens.queens), n) == first
+    assert cp.run(cp.handle(queens.Tally(), queens.queens), n)[0] == len(expected)
+
+
+def test_the_queens_print_a_board(printed):
+    lines = printed("queens").splitlines()
+    columns = [line.split().index("Q") for line in lines[:8]]
+    assert len(columns) == 8 and safe(columns)
+    assert lines[8:] == [
+        "four queens: [1, 3, 0, 2] [2, 0, 3, 1]",
+        "4 queens: 2 solutions, 44 dead ends",
+        "5 queens: 10 solutions, 167 dead ends",
+        "6 queens: 4 solutions, 742 dead ends",
+        "7 queens: 40 solutions, 3,033 dead ends",
+    ]
