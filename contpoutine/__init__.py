@@ -22,7 +22,8 @@ from contpoutine.core.handler import Handler, handle
 from contpoutine.core.machine import run
 from contpoutine.core.message import Message
 from contpoutine.core.messenger import Messenger
-from contpoutine.primitives import deterministic, factor, observe, sample
+from contpoutine.params import clear_param_store, get_param_store
+from contpoutine.primitives import deterministic, factor, module, observe, param, sample
 
 __version__ = "0.1.0"
 
@@ -33,16 +34,20 @@ __all__ = [
     "Messenger",
     "capabilities",
     "capture",
+    "clear_param_store",
     "core",
     "deterministic",
     "distributions",
     "effectful",
     "errors",
     "factor",
+    "get_param_store",
     "handle",
     "infer",
+    "module",
     "observe",
     "operation",
+    "param",
     "poutine",
     "run",
     "sample",

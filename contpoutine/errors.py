@@ -145,6 +145,23 @@ class BudgetError(ContpoutineError, ValueError):
     """A budget that makes no sense, such as a negative number of executions."""
 
 
+# --- parameters -----------------------------------------------------------------------------
+
+
+class ParamError(ContpoutineError, ValueError):
+    """A parameter's value is outside its constraint, or no tensor that could be learned."""
+
+
+class ParamMismatchError(ContpoutineError, ValueError):
+    """A parameter or a state belongs to another model than the one that asks for it."""
+
+
+class UnknownParamError(ContpoutineError, KeyError):
+    """A parameter was read that is not in the store, and no initial value was given."""
+
+    __str__ = UnknownSiteError.__str__
+
+
 # --- the surroundings -----------------------------------------------------------------------
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from contpoutine.core.message import Request, build_sample
 from contpoutine.distributions import Delta, FiniteDistribution, Unit
+from contpoutine.params.modules import module as module
+from contpoutine.params.site import param as param
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ def keep(value: Any) -> Any:
     """An answer as it is now: a copy of what the model could change in place.
 
     Tensors and the builtin containers are copied; an instance is itself, for who meets it again may
-    know it by its identity.
+    know it by its identity. So is the leaf tensor of a parameter, which is outside of the model.
     """
     kind = type(value)
     if kind in _PLAIN:
@@ -36,8 +36,19 @@ def keep(value: Any) -> Any:
         return bytearray(value)
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "Tensor") and isinstance(value, torch.Tensor):
-        return value.clone()
+        return _keep_tensor(value)
     return value
+
+
+def _keep_tensor(value: Any) -> Any:
+    unconstrained = getattr(value, "unconstrained", None)
+    if unconstrained is None:
+        return value.clone()
+    if value.is_leaf and value.requires_grad:
+        return value
+    kept = value.clone()  # of a constrained parameter: it still knows its leaf
+    kept.unconstrained = unconstrained
+    return kept
 
 
 class _Records:
