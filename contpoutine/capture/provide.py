@@ -9,6 +9,8 @@ from types import ModuleType
 from typing import Any
 
 from contpoutine.capture import ownership, randomness
+from contpoutine.capture.content import content_rule
+from contpoutine.capture.liveness import live_slots
 from contpoutine.core import native as extension
 from contpoutine.core.capture import Frames, NoProvider, Segment, provide
 from contpoutine.errors import CaptureError
@@ -73,7 +75,9 @@ class NativeProvider(_Records):
             frozenset(sys.stdlib_module_names)
             | {"contpoutine", "torch", "numpy", "pyro", "pandas", "scipy", "matplotlib"}
         )
+        native.set_key_rules(content_rule, live_slots)
         self._outside = native.Outside
+        self._state_key = native.state_key
         self.fork = native.fork
         self.freeze = native.freeze
         self.thaw = native.thaw
@@ -84,12 +88,24 @@ class NativeProvider(_Records):
     def outside(self, roots: tuple[Any, ...], parent: Any) -> Any:
         return self._outside(roots, parent)
 
+    def state_key(
+        self, frames: Frames, segment: Segment, outside: Any, values: tuple[Any, ...]
+    ) -> Any:
+        return self._state_key(tuple(frames), segment, outside, values)
+
 
 class ReplayProvider(_Records, NoProvider):
     """No copies, but a replay sees the same global random numbers as the first run."""
 
     def fork(self, frames: Frames, segment: Segment, outside: Any) -> tuple[Frames, Segment]:
         raise CaptureError(extension.reason)
+
+    def state_key(
+        self, frames: Frames, segment: Segment, outside: Any, values: tuple[Any, ...]
+    ) -> Any:
+        raise CaptureError(
+            f"state keys are read from frames by the C extension: {extension.reason}"
+        )
 
 
 @dataclass(frozen=True)

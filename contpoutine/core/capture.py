@@ -48,6 +48,11 @@ class Provider(Protocol):
     def watch_holds(self, watch: Any) -> bool:
         """Has nothing that was watched changed since?"""
 
+    def state_key(
+        self, frames: Frames, segment: Segment, outside: Any, values: tuple[Any, ...]
+    ) -> Any:
+        """What the frames will do when they are sent the values: equal keys, equal futures."""
+
     def keep(self, value: Any) -> Any:
         """An answer as it is now: a copy, if the model could change it in place (a tensor)."""
 
@@ -94,6 +99,13 @@ class NoProvider:
 
     def watch_holds(self, watch: Any) -> bool:
         return all(entry._version == version for entry, version in watch)
+
+    def state_key(
+        self, frames: Frames, segment: Segment, outside: Any, values: tuple[Any, ...]
+    ) -> Any:
+        raise CaptureError(
+            "state keys are read from frames by the C extension, which is not loaded"
+        )
 
     def keep(self, value: Any) -> Any:
         return value

@@ -8,8 +8,10 @@ again with the recorded answers.
 
 from __future__ import annotations
 
+from typing import Any
+
 from contpoutine.core.capture import STRATEGY, Strategy, provider
-from contpoutine.core.continuation import CHANGED
+from contpoutine.core.continuation import CHANGED, finished, looks_back
 from contpoutine.core.machine import Computation, rerun
 from contpoutine.errors import CaptureError, SharedIteratorError
 
@@ -77,6 +79,18 @@ class Checkpoint:
                 raise
             self._computation, self.why_replayed = None, str(error)
         return computation
+
+    def state_key(self, value: Any) -> Any:
+        """The state key of the computation answered with `value`; see `Continuation.state_key`."""
+        computation = self._computation
+        if computation is None:
+            raise finished("this checkpoint")
+        values = (
+            (value, self.msg) if looks_back(computation.segment, self.msg["type"]) else (value,)
+        )
+        return provider().state_key(
+            computation.frames, computation.segment, self._origin.outside, values
+        )
 
     def _rerun(self) -> Computation:
         if self.why_replayed is None:

@@ -228,6 +228,45 @@ class Continuation:
         self._moved, self._snapshot = True, None
         return snapshot
 
+    def state_key(self, *answer: Any) -> Any:
+        """What the continuation will do, as a hashable key: equal keys have equal futures.
+
+        The key is made of the code, the next instruction, the live locals and the value stack of
+        each frame, and of the handlers. With `answer`, it is the key of the continuation resumed
+        with that value. What can be changed is told by content, aliases included, and what came
+        from outside by identity. A state that holds what has no content to go by has a key that
+        equals no other; `key.why_unique` says why.
+
+        Raises:
+            CaptureError: the C extension is not there.
+            FinishedError: the continuation's frames were moved away by its last resumption.
+
+        >>> import contpoutine as cp
+        >>> keys = []
+        >>> class Flip(cp.Handler):
+        ...     def on_flip(self, msg, k):
+        ...         keys.append(k.state_key())
+        ...         yield k(0)
+        ...         return (yield k(1))
+        >>> flip = cp.operation("flip")
+        >>> def model():
+        ...     a = yield flip()
+        ...     a = yield flip()
+        ...     return a
+        >>> cp.run(cp.handle(Flip(), model))
+        1
+        >>> keys[0] == keys[1], keys[1] == keys[2]  # `a` is dead at the second one
+        (False, True)
+        """
+        snapshot = self._snapshot
+        if snapshot is None or self._moved:
+            raise finished(f"the continuation of {self.clause}")
+        values = (
+            (*answer, snapshot.msg) if looks_back(snapshot.segment, self.msg["type"]) else answer
+        )
+        outside = self.origin.outside
+        return provider().state_key(snapshot.frames, snapshot.segment, outside, values)
+
     def __fork__(self, memo: Callable[[Any], Any]) -> Continuation:
         """The continuation that a pending clause holds, when an outer handler copies the clause."""
         fresh = Continuation.__new__(Continuation)
@@ -243,6 +282,16 @@ class Continuation:
 
     def __repr__(self) -> str:
         return f"<continuation of {self.clause} at {self.msg.where}>"
+
+
+def looks_back(segment: Segment, effect: str) -> bool:
+    """Will a handler of the segment see the message again, when it has its answer?"""
+    return any(
+        type(entry)._postprocess_message is not Messenger._postprocess_message
+        or hasattr(entry, f"_pyro_post_{effect}")
+        for entry in segment
+        if isinstance(entry, Messenger)
+    )
 
 
 def _each(k: Continuation, values: Iterable[Any]) -> Any:

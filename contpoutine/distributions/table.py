@@ -135,6 +135,9 @@ class FiniteDistribution(Columns, Generic[V]):
     def __copy__(self) -> FiniteDistribution[V]:
         return self
 
+    def __state_key__(self) -> tuple[Any, ...]:
+        return self.values, self.log_probs, self.impossible, self.parameters
+
     def __reduce__(self) -> tuple[Any, ...]:
         return build, (type(self), self.values, self.log_probs, self.impossible, self.parameters)
 

@@ -219,7 +219,7 @@ static PyObject *str_locals; /* "<locals>" */
    its body and its methods hold would be shared with it. */
 static PyObject *known_classes, *is_global_class;
 
-static int
+int
 is_global(PyObject *cls)
 {
     int known = PySet_Contains(known_classes, cls);

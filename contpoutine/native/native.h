@@ -3,6 +3,7 @@
    message.c   the request that a model yields
    outside.c   which objects a computation did not make
    clone.c     a second copy of a suspended computation
+   state_key.c what a suspended computation will do, as bytes
    explorer.c  the inner loop of enumeration
    tally.c     the histogram of return values
    randomness.c  the state of a random number generator, as bytes
@@ -96,6 +97,12 @@ int watch_holds(PyObject *watch);
 /* 1 if branches share `o` and it can be changed in place (a tensor), 0 if not, -1 on error. */
 int is_watched(PyObject *o);
 extern int watching; /* a watched type has been met in this process */
+/* 1 if a module holds the class under its name, 0 if a model may have made it, -1 on error. */
+int is_global(PyObject *cls);
+
+/* --- state keys (state_key.c) ------------------------------------------------------------- */
+
+int state_key_ready(PyObject *module);
 
 /* --- enumeration (explorer.c) ------------------------------------------------------------- */
 
