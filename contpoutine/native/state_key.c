@@ -272,7 +272,7 @@ put_number(Key *key, PyObject *o)
     if (!overflow) {
         return put(key, 'i', &n, sizeof(n));
     }
-    PyObject *text = _PyLong_Format(o, 16);
+    PyObject *text = PyNumber_ToBase(o, 16);
     int rc = text == NULL ? -1 : put_size(key, 'I', PyUnicode_GET_LENGTH(text));
     rc = rc < 0 ? -1 : put_raw(key, PyUnicode_DATA(text), (size_t)PyUnicode_GET_LENGTH(text));
     Py_XDECREF(text);
