@@ -23,7 +23,16 @@ from contpoutine.core.machine import run
 from contpoutine.core.message import Message
 from contpoutine.core.messenger import Messenger
 from contpoutine.params import clear_param_store, get_param_store
-from contpoutine.primitives import deterministic, factor, module, observe, param, sample
+from contpoutine.poutine.plate_messenger import plate
+from contpoutine.primitives import (
+    deterministic,
+    factor,
+    module,
+    observe,
+    param,
+    sample,
+    subsample,
+)
 
 __version__ = "0.1.0"
 
@@ -48,7 +57,9 @@ __all__ = [
     "observe",
     "operation",
     "param",
+    "plate",
     "poutine",
     "run",
     "sample",
+    "subsample",
 ]

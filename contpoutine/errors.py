@@ -52,6 +52,14 @@ class EmptyQueueError(ContpoutineError, RuntimeError):
     """`poutine.queue` was to take a partial execution from a queue that has none."""
 
 
+class PlateError(ContpoutineError, ValueError):
+    """Plates whose names or dimensions collide, or whose sizes do not fit together."""
+
+
+class ShapeError(ContpoutineError, ValueError):
+    """Shapes that do not broadcast: of a distribution, its value and the plates around it."""
+
+
 class MaxTriesError(ContpoutineError, RuntimeError):
     """`poutine.queue` tried `max_tries` partial executions, and none came to its end."""
 

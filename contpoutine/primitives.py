@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from contpoutine.core.message import Request, build_sample
+from contpoutine.core.message import Message, Request, build_sample
 from contpoutine.distributions import Delta, FiniteDistribution, Unit
 from contpoutine.params.modules import module as module
 from contpoutine.params.site import param as param
@@ -84,6 +84,37 @@ def deterministic(name: str, value: T) -> Request[T]:
     msg = build_sample(name, Delta(value), infer={"_deterministic": True})
     request: Request[T] = _decided(msg, value).born_in_caller()
     return request
+
+
+def subsample(data: Any, event_dim: int) -> Request[Any]:
+    """The entries of `data` that belong to the subsamples of the plates around it.
+
+    Args:
+        data: a tensor with one entry for each element of a plate, at the plate's dim.
+        event_dim: how many dimensions at the right belong to one entry.
+
+    Raises:
+        ValueError: `event_dim` is no number of dimensions.
+        PlateError: in the model, where the tensor has another number of entries than the plate.
+
+    >>> import torch
+    >>> import contpoutine as cp
+    >>> def model(data):
+    ...     with cp.plate("data", 5, subsample=[3, 0]):
+    ...         return (yield cp.subsample(data, event_dim=0))
+    >>> cp.run(model, torch.arange(5) * 10)
+    tensor([30,  0])
+    """
+    if type(event_dim) is not int or event_dim < 0:
+        raise ValueError(f"event_dim is a number of dimensions, zero or more, not {event_dim!r}")
+    request: Request[Any] = Message(
+        type="subsample", fn=_as_it_is, args=(data,), kwargs={"event_dim": event_dim}
+    ).born_in_caller()
+    return request
+
+
+def _as_it_is(data: Any, event_dim: int) -> Any:
+    return data
 
 
 def _decided(msg: Any, value: Any) -> Any:

@@ -156,6 +156,11 @@ class PureMessage:
         self._birth = (frame.f_code, frame.f_lineno)
         return self
 
+    def born_at(self, frame: Any) -> PureMessage:
+        """Take the line at which a frame stands as the place where the request was written."""
+        self._birth = (frame.f_code, frame.f_lineno)
+        return self
+
     def perform(self) -> None:
         """Mark the request as taken by a machine."""
         self._performed = True

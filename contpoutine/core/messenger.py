@@ -59,7 +59,7 @@ class Messenger(metaclass=_MessengerType):
     fork_shared: ClassVar[bool] = False
     """Set to True in a class whose instances keep no state: forks then share them."""
 
-    fork_constant: ClassVar[bool] = False
+    fork_constant: bool = False
     """Set to True in a class whose instances do not change after construction: forks then share
     those that hold nothing of the computation's own. A subclass has to say it again."""
 

@@ -130,6 +130,25 @@ def torch_log_weight(fn: Distribution, value: Any, name: str) -> float:
     return checked_weight(weight, fn, name, value)
 
 
+def element_log_probs(
+    fn: Distribution, value: Any, name: str, counted: torch.Tensor
+) -> torch.Tensor:
+    """The log-probability of each element of an observation, in float64.
+
+    Only elements for which `counted` (of the batch shape) is true are checked.
+    """
+    tensor = as_tensor(fn, value)
+    with torch.no_grad():
+        check_support(fn, tensor, name, counted)
+        log_prob = _exact_log_prob(fn, tensor)
+        if log_prob is None:
+            return fn.log_prob(tensor).double()
+        while isinstance(fn, Independent):
+            log_prob = log_prob.sum(tuple(range(-fn.reinterpreted_batch_ndims, 0)))
+            fn = fn.base_dist
+        return log_prob
+
+
 def _exact_log_prob(fn: Distribution, value: torch.Tensor) -> torch.Tensor | None:
     """Float64 log-probabilities of observed coins and categories, impossible being -inf.
 
@@ -190,8 +209,13 @@ def _floating(fn: Any) -> tuple[torch.dtype | None, torch.device | None]:
     return None, None
 
 
-def check_support(fn: Distribution, value: Any, name: str) -> None:
-    """Refuse an observation outside the support, where the support can say so."""
+def check_support(
+    fn: Distribution, value: Any, name: str, counted: torch.Tensor | None = None
+) -> None:
+    """Refuse an observation outside the support, where the support can say so.
+
+    With `counted`, only the elements of the batch for which that is true are looked at.
+    """
     if not isinstance(value, torch.Tensor):
         return
     try:
@@ -201,5 +225,5 @@ def check_support(fn: Distribution, value: Any, name: str) -> None:
     if support is None or support is constraints.real:
         return
     inside: Any = support.check(value)  # type: ignore[no-untyped-call]
-    if not bool(inside.all()):
+    if not bool((inside if counted is None else inside | ~counted).all()):
         raise outside_support(fn, name, value, str(support))

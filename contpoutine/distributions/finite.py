@@ -355,7 +355,7 @@ class Unit(FiniteDistribution[tuple[()]]):
 
     It is what a `factor` site observes, and the one distribution here that is not normalised.
     `log_factor` is a number, or a tensor, whose elements add up; the tensor itself is what
-    `log_prob` sums, so gradients flow. Minus infinity rules an execution out.
+    `log_prob` gives, so gradients flow. Minus infinity rules an execution out.
 
     Raises:
         BadWeightError: the log-factor is NaN or plus infinity.
@@ -385,13 +385,13 @@ class Unit(FiniteDistribution[tuple[()]]):
         return seal(columns, cls)
 
     def log_prob(self, value: Any) -> torch.Tensor:
-        """The log-factor as a 0-dim tensor, connected to the tensor it came from."""
+        """The log-factor: the tensor that it came from, or its number as a 0-dim tensor."""
         import torch
 
         self.log_weight(value)
         log_factor = self.parameters[0]
         if isinstance(log_factor, torch.Tensor):
-            return log_factor.sum()
+            return log_factor
         return torch.tensor(self.log_probs[0], dtype=torch.float64)
 
     def __repr__(self) -> str:

@@ -27,12 +27,12 @@ from contpoutine.core.machine import (
 from contpoutine.core.model import describe, start
 from contpoutine.core.record import Answer
 from contpoutine.distributions import Delta
-from contpoutine.distributions.choices import Choices, ElementChoices, choices, log_weight
+from contpoutine.distributions.choices import Choices, ElementChoices, choices
 from contpoutine.distributions.content import is_tensor
+from contpoutine.distributions.scaling import element_scales, scaled_log_weight
 from contpoutine.errors import (
     BadWeightError,
     BarrierError,
-    NotEnumerableError,
 )
 
 
@@ -54,18 +54,23 @@ class Pruned:
 class Batch:
     """A batched site, some of whose elements have been chosen."""
 
-    __slots__ = ("elements", "picked", "place", "scale")
+    __slots__ = ("elements", "picked", "place", "scales")
 
     def __init__(
-        self, place: Checkpoint, elements: ElementChoices, picked: tuple[Any, ...], scale: float
+        self,
+        place: Checkpoint,
+        elements: ElementChoices,
+        picked: tuple[Any, ...],
+        scales: list[float],
     ) -> None:
-        self.place, self.elements, self.picked, self.scale = place, elements, picked, scale
+        self.place, self.elements, self.picked, self.scales = place, elements, picked, scales
 
     def choice(self, weight: float = 0.0, named: list[tuple[str, Any]] | None = None) -> Choice:
         """The choice of the next element."""
         at = len(self.picked)
         name = f"{self.place.msg['name']}[{at}]"
-        return Choice(self, name, self.elements.elements[at], weight, named or [], self.scale)
+        offered = self.elements.elements[at]
+        return Choice(self, name, offered, weight, named or [], self.scales[at])
 
 
 class Choice:
@@ -183,7 +188,7 @@ class Driver:
         if isinstance(state, Batch):
             picked = (*state.picked, value)
             if len(picked) < len(state.elements.elements):
-                return Batch(state.place, state.elements, picked, state.scale).choice()
+                return Batch(state.place, state.elements, picked, state.scales).choice()
             whole = state.elements.assemble(picked)
             computation = self._second(state.place, last=False)
             return self._answer(computation, whole, [(state.place.msg["name"], whole)])
@@ -271,38 +276,27 @@ class Driver:
         named: list[tuple[str, Any]],
         weight: float,
     ) -> Choice:
-        scale = self.scale_of(msg)
-        if scale < 1.0:
+        scales = element_scales(msg)
+        if min(scales, default=1.0) < 1.0:
             self.bounded = False  # the weights of the choices add up to more than one
         place = Checkpoint(computation, self.capture, complete=bool(self.outer))
         if isinstance(offered, ElementChoices):
-            return Batch(place, offered, (), scale).choice(weight, named)
-        return Choice(place, msg["name"], offered, weight, named, scale)
+            # an event has elements of its own, and counts as the element of the batch that it is
+            each = len(offered.elements) // max(len(scales), 1)
+            scales = [scale for scale in scales for _ in range(each)]
+            return Batch(place, offered, (), scales).choice(weight, named)
+        return Choice(place, msg["name"], offered, weight, named, scales[0])
 
     # --- weights --------------------------------------------------------------------------------
 
     def scale_of(self, msg: Any) -> float:
-        """What the log-probabilities of an undecided site are multiplied by."""
-        scale = float(msg["scale"])
-        if not 0.0 <= scale < math.inf:
-            raise BadWeightError(
-                f"site {msg['name']!r}, performed at {msg.where}, is scaled by {scale!r}; a scale "
-                f"is a finite number, zero or more"
-            )
-        if msg["mask"] is None:
-            return scale
-        if msg["mask"] is True or msg["mask"] is False:
-            return scale if msg["mask"] else 0.0
-        raise NotEnumerableError(
-            f"site {msg['name']!r}, performed at {msg.where}, is masked element by element and "
-            f"cannot be enumerated; mask it as a whole (`mask=False`), or observe it"
-        )
+        """What the log-probabilities of an undecided site are multiplied by: the least of them
+        where the elements of its batch have each their own."""
+        return min(element_scales(msg), default=1.0)
 
     def weigh(self, msg: Any) -> float:
         """The log-weight of a site whose value is decided."""
-        if msg["mask"] is False:
-            return 0.0
-        weight = log_weight(msg["fn"], msg["value"], msg["name"]) * float(msg["scale"])
+        weight = scaled_log_weight(msg)
         if math.isnan(weight):
             raise BadWeightError(
                 f"the log-weight of site {msg['name']!r}, performed at {msg.where}, is NaN; its "

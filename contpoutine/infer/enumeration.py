@@ -18,6 +18,7 @@ from contpoutine.infer.driver import Driver
 from contpoutine.infer.explorer import ORDERS, Explorer, Order
 from contpoutine.infer.native_explorer import NativeExplorer
 from contpoutine.infer.posterior import Posterior
+from contpoutine.poutine.at_once import LISTENER
 
 _SHOWN_CHOICES = 12
 _PROGRESS_STEP = 0.1  # seconds between two updates of the progress bar
@@ -72,7 +73,7 @@ def enumerate(
     _check(model, order, strategy, max_executions, max_seconds)
 
     def infer(*args: Any, **kwargs: Any) -> Posterior:
-        tokens = STRATEGY.set(strategy), DRIVEN.set(True)
+        tokens = STRATEGY.set(strategy), DRIVEN.set(True), LISTENER.set(None)
         gradients = _gradients_enabled()
         try:
             driver = Driver(model, args, kwargs, strategy)
@@ -80,6 +81,7 @@ def enumerate(
         finally:
             STRATEGY.reset(tokens[0])
             DRIVEN.reset(tokens[1])
+            LISTENER.reset(tokens[2])
             if gradients is not None and _gradients_enabled() != gradients:
                 # a branch was given up inside `with torch.no_grad():`
                 sys.modules["torch"].set_grad_enabled(gradients)

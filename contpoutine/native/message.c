@@ -680,6 +680,20 @@ message_born_in_caller(PyObject *self, PyObject *Py_UNUSED(ignored))
     return Py_NewRef(self);
 }
 
+/* For requests that are made further in: the place is where that frame stands. */
+static PyObject *
+message_born_at(PyObject *self, PyObject *frame)
+{
+    if (!PyFrame_Check(frame)) {
+        PyErr_SetString(PyExc_TypeError, "born_at takes a frame");
+        return NULL;
+    }
+    Message *msg = (Message *)self;
+    Py_XSETREF(msg->birth_code, PyFrame_GetCode((PyFrameObject *)frame));
+    msg->birth_lasti = PyFrame_GetLasti((PyFrameObject *)frame);
+    return Py_NewRef(self);
+}
+
 static PyObject *
 message_where(PyObject *self, void *Py_UNUSED(closure))
 {
@@ -923,6 +937,8 @@ static PyMethodDef message_methods[] = {
     {"lend", message_lend, METH_NOARGS, "Give the message to a clause, which may yield it again."},
     {"born_in_caller", message_born_in_caller, METH_NOARGS,
      "Take the caller of the running function as the place where the request was written."},
+    {"born_at", message_born_at, METH_O,
+     "Take the line at which a frame stands as the place where the request was written."},
     {"__torch_function__", message_torch_function, METH_VARARGS | METH_CLASS,
      "Refuse torch's functions."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Message[T]"},

@@ -3,17 +3,21 @@
 
 from contpoutine.poutine import (
     block_messenger,
+    broadcast_messenger,
     condition_messenger,
     escape_messenger,
     handlers,
+    indep_messenger,
     messenger,
+    plate_messenger,
     replay_messenger,
     runtime,
+    subsample_messenger,
     trace_messenger,
     trace_struct,
     util,
 )
-from contpoutine.poutine.handlers import block, condition, escape, queue, replay, trace
+from contpoutine.poutine.handlers import block, broadcast, condition, escape, queue, replay, trace
 from contpoutine.poutine.runtime import NonlocalExit
 from contpoutine.poutine.trace_struct import Trace
 
@@ -22,16 +26,21 @@ __all__ = [
     "Trace",
     "block",
     "block_messenger",
+    "broadcast",
+    "broadcast_messenger",
     "condition",
     "condition_messenger",
     "escape",
     "escape_messenger",
     "handlers",
+    "indep_messenger",
     "messenger",
+    "plate_messenger",
     "queue",
     "replay",
     "replay_messenger",
     "runtime",
+    "subsample_messenger",
     "trace",
     "trace_messenger",
     "trace_struct",

@@ -18,6 +18,7 @@ from typing import Any
 from contpoutine.core.messenger import Messenger
 from contpoutine.errors import NotAModelError
 from contpoutine.poutine.block_messenger import BlockMessenger, HideFn
+from contpoutine.poutine.broadcast_messenger import BroadcastMessenger
 from contpoutine.poutine.condition_messenger import ConditionMessenger, Data
 from contpoutine.poutine.escape_messenger import EscapeMessenger
 from contpoutine.poutine.replay_messenger import ReplayMessenger
@@ -26,7 +27,7 @@ from contpoutine.poutine.trace_queue import EscapeFn, ExtendFn, Queue, Settings,
 from contpoutine.poutine.trace_struct import Trace
 from contpoutine.poutine.util import discrete_escape, enum_extend
 
-__all__ = ["block", "condition", "escape", "queue", "replay", "trace"]
+__all__ = ["block", "broadcast", "condition", "escape", "queue", "replay", "trace"]
 
 Model = Callable[..., Any]
 
@@ -237,3 +238,19 @@ def queue(
         )
 
     return wrap if fn is None else wrap(fn)
+
+
+def broadcast(fn: Model | None = None) -> Any:
+    """Expand the distributions of sample sites to the plates around them.
+
+    A `plate` does that by itself; this is for a bare `IndepMessenger`.
+
+    >>> import contpoutine as cp
+    >>> from contpoutine.poutine.indep_messenger import IndepMessenger
+    >>> def model():
+    ...     with IndepMessenger("batch", 3):
+    ...         return (yield cp.sample("x", cp.distributions.Normal(0.0, 1.0)))
+    >>> cp.run(broadcast(model)).shape
+    torch.Size([3])
+    """
+    return _apply("broadcast", fn, BroadcastMessenger())

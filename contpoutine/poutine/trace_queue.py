@@ -31,6 +31,7 @@ from contpoutine.core.model import describe, start
 from contpoutine.core.record import Answer
 from contpoutine.distributions.content import content_key
 from contpoutine.errors import EmptyQueueError, MaxTriesError, OverruledError
+from contpoutine.poutine.at_once import LISTENER, Listener
 from contpoutine.poutine.replay_messenger import replay_site
 from contpoutine.poutine.runtime import handlers_that_see
 from contpoutine.poutine.trace_messenger import TraceMessenger
@@ -243,13 +244,13 @@ class Execution:
         self.trace.add_node("_INPUT", name="_INPUT", type="args", args=args, kwargs=kwargs)
         origin = Origin(self.settings.model, args, kwargs)
         self.computation = Computation([start(origin.model, args, kwargs)], (), origin)
-        return self.computation.resume()
+        return self._listening(self._hear, self.computation.resume)
 
     def _go_on(self, kept: Suspended) -> Any:
         """Resume the execution that was kept with the partial trace."""
         self.trace = self.partial.copy()
         self.trace.remove_node(kept.checkpoint.msg["name"])  # it is recorded again as it is chosen
-        self.computation = kept.checkpoint.resume()
+        self.computation = self._listening(_ignore, kept.checkpoint.resume)
         msg = self.computation.pending
         replay_site(self.partial, msg)
         return self._choose(msg)
@@ -273,7 +274,7 @@ class Execution:
         """Answer a site with the value that the partial trace has for it."""
         self._add(msg.copy(), msg["value"], chosen=True)
         self._record(msg)
-        return self.computation.answer(msg["value"])
+        return self._listening(self._hear, self.computation.answer, msg["value"])
 
     def _ask(self, msg: Any) -> Generator[Any, Any, Any]:
         """Answer a site with what the handlers further out say, or its default."""
@@ -295,9 +296,9 @@ class Execution:
         self._add(left, value, error)
         self.shown.site = self.sites
         if error is not None:
-            return self.computation.answer_by_error(error)
+            return self._listening(self._hear, self.computation.answer_by_error, error)
         self._record(self.computation.pending)
-        return self.computation.answer(value)
+        return self._listening(self._hear, self.computation.answer, value)
 
     def _add(
         self, left: Any, value: Any, error: BaseException | None = None, chosen: bool = False
@@ -312,6 +313,19 @@ class Execution:
             msg["type"] == "sample" and not msg["infer"].get("_do_not_trace")
         ):
             self.trace.add_message(msg.copy())
+
+    # --- what is performed at once, by a plate: seen later, like all the rest
+
+    def _listening(self, hear: Callable[[Any], None], go_on: Callable[..., Any], *args: Any) -> Any:
+        token = LISTENER.set(Listener(len(AMBIENT.get()), hear))
+        try:
+            return go_on(*args)
+        finally:
+            LISTENER.reset(token)
+
+    def _hear(self, msg: Any) -> None:
+        self.sites = Site(self.sites, msg.copy(), self.computation.log, msg["value"], chosen=True)
+        self._record(msg)
 
     # --- the handlers further out
 
@@ -364,7 +378,7 @@ class Execution:
             void = void.earlier
         origin = self.computation.origin
         assert origin is not None
-        self.computation = rerun(origin, site.log, site.msg, complete=True)
+        self.computation = self._listening(_ignore, rerun, origin, site.log, site.msg, True)
         self.sites, msg = site.earlier, self.computation.pending
         left = msg.copy()
         msg["value"] = value
@@ -376,6 +390,10 @@ class Execution:
         for name, value in vars(self).items():
             setattr(fresh, name, memo(value))
         return fresh
+
+
+def _ignore(msg: Any) -> None:
+    """For a model that runs again: it was heard the first time."""
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -6,6 +6,7 @@ import copy
 import gc
 import math
 import operator
+import sys
 import threading
 import warnings
 
@@ -111,6 +112,17 @@ def test_where_says_file_line_and_function(messages):
     assert msg.where.endswith(", in test_where_says_file_line_and_function")
     assert int(msg.where.rpartition(":")[2].split(",")[0]) > 100
     msg.perform()
+
+
+def test_a_request_that_is_made_further_in_can_be_placed_at_a_frame(messages):
+    msg = performed(messages, type="sample", name="x")
+
+    def further_in():
+        return msg.born_at(sys._getframe(1))
+
+    assert further_in() is msg
+    line = sys._getframe().f_lineno - 1
+    assert f"test_message.py:{line}, in test_a_request" in msg.where
 
 
 def test_a_message_takes_keywords_only(messages):
