@@ -13,7 +13,6 @@ from tests.capture.law import (
     Asked,
     Keeping,
     assert_law,
-    by_machine,
     choose,
     strategy,
 )
@@ -66,7 +65,7 @@ def test_a_stateful_handler_made_by_the_model(kind):
             result = yield from body()
         return result, handler.seen, handler.total
 
-    assert_law(model, reference=by_machine)
+    assert_law(model)
 
 
 @pytest.mark.parametrize("kind", [Log, Sticky])
@@ -77,19 +76,19 @@ def test_a_stateful_handler_around_a_sub_model(kind):
         b = yield choose(6, 7)
         return a, b, handler.seen
 
-    assert_law(model, reference=by_machine)
+    assert_law(model)
 
 
 def test_a_stateful_handler_made_outside_that_starts_afresh_when_it_is_entered():
     handler = Log()
-    assert_law(handler(body), reference=by_machine)
+    assert_law(handler(body))
 
     def model():
         a = yield choose("a", "b")
         return a, (yield from handler(body)())
 
     # One object is entered by several branches, so some of them cannot be cloned.
-    assert_law(model, reference=by_machine, strategies=("auto", "replay"))
+    assert_law(model, strategies=("auto", "replay"))
 
 
 def test_two_handlers_nested_each_way():
@@ -103,8 +102,8 @@ def test_two_handlers_nested_each_way():
         c = yield choose(0, 1)
         return a, b, c, inner.seen, innermost.seen
 
-    assert_law(model, Log, Sticky, reference=by_machine)
-    assert_law(model, Sticky, Log, reference=by_machine)
+    assert_law(model, Log, Sticky)
+    assert_law(model, Sticky, Log)
 
 
 def test_a_handler_entered_before_and_left_after_a_capture():
@@ -119,7 +118,7 @@ def test_a_handler_entered_before_and_left_after_a_capture():
             handler.__exit__(None, None, None)
         return a, (yield choose(4, 5))
 
-    assert_law(model, reference=by_machine)
+    assert_law(model)
 
 
 def test_a_handler_that_keeps_messages():
@@ -137,7 +136,7 @@ def test_a_handler_that_keeps_messages():
             xs.append((yield choose(3, 4)))
         return [(m["value"], m["kwargs"]) for m in kept.messages], xs
 
-    assert_law(model, reference=by_machine)
+    assert_law(model)
 
 
 def test_an_alias_of_the_models_list_in_a_handler_stays_an_alias():
@@ -155,7 +154,7 @@ def test_an_alias_of_the_models_list_in_a_handler_stays_an_alias():
             xs.append((yield choose(0, 1)))
         return xs, holder.xs is xs, holder.own[0] is xs
 
-    assert_law(model, reference=by_machine)
+    assert_law(model)
 
 
 def test_a_post_process_pass_sees_the_objects_of_its_own_branch():
@@ -170,7 +169,7 @@ def test_a_post_process_pass_sees_the_objects_of_its_own_branch():
             yield choose(2, 3, note=xs)
         return xs
 
-    assert_law(model, reference=by_machine)
+    assert_law(model)
 
 
 def test_process_handlers_see_a_message_once_up_and_once_down_for_each_resumption(capture):
@@ -226,7 +225,7 @@ def test_a_pending_clause_is_captured_by_a_handler_further_out():
     def model():
         return (yield from cp.handle(Two(), coin)())
 
-    assert_law(model, reference=by_machine, limit=1000, seeds=2)
+    assert_law(model, orders=3)
 
 
 def test_pending_clauses_of_two_handlers_are_captured():
@@ -256,7 +255,7 @@ def test_pending_clauses_of_two_handlers_are_captured():
         result = yield from cp.handle(Outer(), inside)()
         return result, (yield choose(0, 1))
 
-    assert_law(model, reference=by_machine, limit=1000)
+    assert_law(model)
 
 
 def test_a_continuation_held_in_a_pending_clause_is_resumed_after_the_clause_was_copied():
@@ -278,7 +277,7 @@ def test_a_continuation_held_in_a_pending_clause_is_resumed_after_the_clause_was
     def model():
         return (yield cp.handle(Both(), sub)())
 
-    assert_law(model, reference=by_machine, limit=2000, seeds=1)
+    assert_law(model, orders=2)
 
 
 def test_a_continuation_that_the_model_stores_in_a_list():
@@ -302,7 +301,7 @@ def test_a_continuation_that_the_model_stores_in_a_list():
         second = yield kept[0](b)
         return first, second, len(kept)
 
-    assert_law(model, reference=by_machine, limit=1000)
+    assert_law(model)
 
 
 def test_the_handler_that_was_installed_by_the_user_is_the_same_in_every_branch(capture):
@@ -354,7 +353,7 @@ def test_a_handler_with_state_that_the_model_made_has_its_own_state_in_every_bra
         second = yield cp.handle(counter, sub)(xs)
         return first, second, counter.n, counter.log, xs
 
-    assert_law(model, reference=by_machine)
+    assert_law(model)
 
 
 def test_what_was_decided_further_out_is_the_same_in_a_replay(capture):

@@ -144,7 +144,7 @@ def test_capture_under_a_tracer(how):
     before = sys.gettrace(), sys.getprofile()
     getattr(sys, how)(tracer)
     try:
-        expected = assert_law(model, seeds=1)
+        expected = assert_law(model, orders=2)
     finally:
         sys.settrace(before[0])
         sys.setprofile(before[1])

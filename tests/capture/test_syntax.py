@@ -92,7 +92,7 @@ def test_loops_with_else_break_and_continue():
             seen.append("all")
         return seen
 
-    assert_law(model, limit=2000, seeds=1)
+    assert_law(model, orders=2)
 
 
 def test_conditional_expressions_lambdas_and_default_arguments():
