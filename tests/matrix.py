@@ -115,8 +115,8 @@ def check(version: str, interpreter: Path, strict: bool, arguments: list[str]) -
         *TESTS,
         *arguments,
     ]
-    environment = {"LAWS": LAWS} | os.environ
-    return subprocess.run(tests, cwd=ROOT, env=environment, check=False).returncode == 0
+    settings = {"LAWS": LAWS} | os.environ
+    return subprocess.run(tests, cwd=ROOT, env=settings, check=False).returncode == 0
 
 
 def main(arguments: list[str]) -> int:

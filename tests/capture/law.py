@@ -12,10 +12,9 @@ from typing import Any
 
 import contpoutine as cp
 from contpoutine.core.native import native
-from contpoutine.testing import assert_fork_law
-from contpoutine.testing.fork_law import strategy
-
-__all__ = ["NATIVE", "WORKING", "Asked", "Keeping", "assert_law", "assert_refused", "strategy"]
+from contpoutine.testing import Outcome, assert_fork_law
+from contpoutine.testing.fork_law import arguments, strategy
+from contpoutine.testing.reference import Questions, Reference
 
 NATIVE = native is not None
 WORKING = ("clone", "auto", "replay") if NATIVE else ("auto", "replay")
@@ -50,6 +49,24 @@ def assert_law(
         model, *args, effect="choose", capture=strategies, orders=orders, **options
     )
     return {path: outcome.value for path, outcome in ended.items()}
+
+
+def all_paths(model: Callable[..., Any]) -> dict[tuple[int, ...], Outcome]:
+    """What every path of answers comes to, by runs from the start."""
+    reference = Reference(model, (), Questions("choose", arguments, ()))
+    todo: list[tuple[int, ...]] = [()]
+    while todo:
+        path = todo.pop()
+        todo += [(*path, i) for i in range(len(reference[path].answers))]
+    return reference.ended()
+
+
+def outcome_of(call: Callable[[], Any]) -> Any:
+    """What a call gives, or the exception that it raises."""
+    try:
+        return call()
+    except Exception as error:
+        return error
 
 
 def assert_refused(model: Callable[..., Any], *args: Any, because: str, **options: Any) -> None:
