@@ -21,26 +21,17 @@
    The ambient stack is a context variable. Between two resumptions it is the explorer's base,
    which is empty; while an execution runs it is the execution's own. */
 
-#include "native.h"
+#include "explorer.h"
 #include <math.h>
 
-enum { DEPTH_FIRST, BREADTH_FIRST, LIKELY_FIRST };
 enum { CHOSEN, COMPUTED, OBJECTS };
+
+PyObject *ambient_var;                               /* core.ambient.AMBIENT */
+PyObject *choices_function, *choices_type;           /* distributions.choices */
 
 /* --- stacks of frames ----------------------------------------------------------------------- */
 
-typedef struct Frames {
-    Py_ssize_t refs;
-    struct Frames *below;
-    PyObject *gen;
-    PyObject *spare;   /* a clone made ahead of time, to see whether it can be made */
-    PyObject *watch;   /* tensors in reach of a frame that waits, with their versions; or NULL */
-    char ready;        /* looked at as a frame that waits: the next two say what was found */
-    char shareable;    /* this frame and those below can be cloned one by one */
-    char watched;      /* this frame or one below has something to watch */
-} Frames;
-
-static Frames *
+Frames *
 frames_push(Frames *below, PyObject *gen) /* steals both */
 {
     Frames *top = PyMem_Malloc(sizeof(Frames));
@@ -62,7 +53,7 @@ frames_share(Frames *frames)
 }
 
 /* Let go of a stack; frames that nobody else shares are dropped without running. */
-static void
+void
 frames_drop(Frames *frames)
 {
     while (frames != NULL && --frames->refs == 0) {
@@ -147,7 +138,7 @@ frames_fork_whole(Frames *frames, PyObject *segment, PyObject *msg, PyObject *ou
 
 /* Look at frames that wait, once each: can they be cloned one by one, and what is to be watched?
    0 or -1. */
-static int
+int
 frames_make_ready(Frames *frames, PyObject *outside, PyObject *base)
 {
     Py_ssize_t n = 0;
@@ -200,7 +191,7 @@ frames_make_ready(Frames *frames, PyObject *outside, PyObject *base)
     return rc;
 }
 
-static int
+int
 frames_watch_holds(Frames *frames)
 {
     for (; frames != NULL && frames->watched; frames = frames->below) {
@@ -215,7 +206,7 @@ frames_watch_holds(Frames *frames)
 }
 
 /* Make the top frame our own before it runs: others may share it. */
-static int
+int
 frames_own_top(Frames **frames, PyObject *outside, PyObject *segment)
 {
     Frames *top = *frames;
@@ -262,7 +253,7 @@ frames_own_top(Frames **frames, PyObject *outside, PyObject *segment)
 
 /* A second stack in the same state. With `whole`, the message belongs to that state too: handlers
    may hold it, or what it offers may be the model's own. */
-static int
+int
 frames_fork(Frames *frames, PyObject *segment, PyObject *msg, int whole, PyObject *outside,
             PyObject *base, Frames **fresh, PyObject **segment_fresh, PyObject **msg_fresh)
 {
@@ -394,12 +385,10 @@ typedef struct {
     Frames *top;
 } Run;
 
-static PyObject *ambient_var;                        /* core.ambient.AMBIENT */
 static PyObject *mark_type;                          /* core.handler.Mark */
 static PyObject *process_default, *postprocess_default; /* core.messenger.Messenger's own */
 static PyObject *finite_type, *delta_type;           /* distributions */
 static Py_ssize_t at_values, at_log_probs, at_table; /* offsets of the slots of finite_type */
-static PyObject *choices_function, *choices_type;    /* distributions.choices */
 static PyObject *recorded_function;                  /* infer.driver.recorded */
 static PyObject *leaf_type, *pruned_type, *shared_iterator_error;
 static PyObject *monotonic, *changed;
@@ -906,9 +895,9 @@ is_finite(PyObject *fn)
     return 1;
 }
 
-/* The log-weight of a site whose value is decided. */
-static int
-weigh(Explorer *self, Message *msg, double *weight)
+/* The log-weight of a site whose value is decided; one above zero ends `*bounded`. */
+int
+weigh(PyObject *driver, Message *msg, double *weight, int *bounded)
 {
     PyObject *fn = msg->field[F_FN];
     if (msg->field[F_SCALE] == NULL && msg->field[F_MASK] == NULL && is_finite(fn)) {
@@ -918,7 +907,7 @@ weigh(Explorer *self, Message *msg, double *weight)
             if (log_prob != NULL && PyFloat_CheckExact(log_prob)) {
                 *weight = PyFloat_AS_DOUBLE(log_prob);
                 if (*weight > 0.0) {
-                    self->bounded = 0;
+                    *bounded = 0;
                 }
                 return 0;
             }
@@ -928,7 +917,7 @@ weigh(Explorer *self, Message *msg, double *weight)
             PyErr_Clear(); /* unhashable, or not there: the driver finds the words */
         }
     }
-    PyObject *result = PyObject_CallMethodOneArg(self->driver, str_weigh, (PyObject *)msg);
+    PyObject *result = PyObject_CallMethodOneArg(driver, str_weigh, (PyObject *)msg);
     if (result == NULL) {
         return -1;
     }
@@ -961,7 +950,7 @@ tell(PyObject *entry, PyObject *method, PyObject *method_default, PyObject *hook
 
 /* Send a message up through the Messengers. Gives how many it has not passed because one stopped
    it, or 0, or -1 on error. */
-static Py_ssize_t
+Py_ssize_t
 pass_up(PyObject *segment, Message *msg, int *stopped)
 {
     *stopped = 0;
@@ -982,7 +971,7 @@ pass_up(PyObject *segment, Message *msg, int *stopped)
 }
 
 /* Tell the Messengers what the message's value is, outermost first. Gives the value, or NULL. */
-static PyObject *
+PyObject *
 pass_down(PyObject *segment, Message *msg)
 {
     if (PyTuple_GET_SIZE(segment) > 0) {
@@ -1006,7 +995,26 @@ pass_down(PyObject *segment, Message *msg)
     return Py_NewRef(value == NULL ? Py_None : value);
 }
 
-static int
+int
+looks_back(PyObject *segment)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(segment); i++) {
+        PyObject *entry = PyTuple_GET_ITEM(segment, i), *hook;
+        if (_PyType_Lookup(Py_TYPE(entry), str_postprocess) != postprocess_default) {
+            return 1;
+        }
+        int found = compat_lookup_attr(entry, str_pyro_post_sample, &hook);
+        if (found != 0) {
+            if (found > 0) {
+                Py_DECREF(hook);
+            }
+            return found;
+        }
+    }
+    return 0;
+}
+
+int
 only_messengers(PyObject *segment)
 {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(segment); i++) {
@@ -1017,7 +1025,7 @@ only_messengers(PyObject *segment)
     return 1;
 }
 
-static int
+int
 set_ambient(PyObject *segment)
 {
     PyObject *token = PyContextVar_Set(ambient_var, segment);
@@ -1025,14 +1033,14 @@ set_ambient(PyObject *segment)
     return token == NULL ? -1 : 0;
 }
 
-static int
+int
 is_true(PyObject *flag)
 {
     return flag == NULL || flag == Py_False ? 0 : flag == Py_True ? 1 : PyObject_IsTrue(flag);
 }
 
 /* Has the message got its value already: observed, or set by a handler? */
-static int
+int
 is_decided(Message *msg)
 {
     if (msg->field[F_VALUE] != NULL && msg->field[F_VALUE] != Py_None) {
@@ -1043,7 +1051,7 @@ is_decided(Message *msg)
 }
 
 /* Is the site recorded by name, rather than weighed? */
-static int
+int
 is_computed(Message *msg)
 {
     PyObject *fn = msg->field[F_FN];
@@ -1056,7 +1064,7 @@ is_computed(Message *msg)
 }
 
 /* Does a suspended frame hold nothing but atoms, so that there is nothing to watch in it? */
-static int
+int
 holds_atoms_only(PyObject *o)
 {
     PyGenObject *gen = (PyGenObject *)o;
@@ -1075,7 +1083,7 @@ holds_atoms_only(PyObject *o)
 }
 
 /* The values of a site as the tree keeps them: themselves, unless a model could change one. */
-static PyObject *
+PyObject *
 recorded_values(PyObject *values)
 {
     if (values == NULL || !PyTuple_CheckExact(values)) {
@@ -1089,43 +1097,67 @@ recorded_values(PyObject *values)
     return Py_NewRef(values);
 }
 
+/* What the log-probabilities of an undecided site are multiplied by. */
+int
+scale_for(PyObject *driver, Message *msg, double *scale, int *bounded)
+{
+    *scale = 1.0;
+    if (msg->field[F_SCALE] != NULL || msg->field[F_MASK] != NULL) {
+        PyObject *said = PyObject_CallMethodOneArg(driver, str_scale_of, (PyObject *)msg);
+        *scale = said == NULL ? -1.0 : PyFloat_AsDouble(said);
+        Py_XDECREF(said);
+        if (*scale == -1.0 && PyErr_Occurred()) {
+            return -1;
+        }
+        if (*scale < 1.0) {
+            *bounded = 0; /* the weights of the choices add up to more than one */
+        }
+    }
+    return 0;
+}
+
+/* The values of an undecided site and their log-probabilities, which `*offered`, a new reference,
+   holds. 1; or 0 for a batched site, where `*offered` is what it offers; or -1. */
+int
+choices_at(Message *msg, PyObject **values, PyObject **log_probs, PyObject **offered)
+{
+    PyObject *fn = msg->field[F_FN];
+    if (is_finite(fn)) {
+        *values = slot_of(fn, at_values);
+        *log_probs = slot_of(fn, at_log_probs);
+        *offered = Py_NewRef(fn);
+        return 1;
+    }
+    *offered = PyObject_CallFunctionObjArgs(choices_function, fn ? fn : Py_None,
+                                            msg->field[F_NAME], NULL);
+    if (*offered == NULL) {
+        return -1;
+    }
+    if (!Py_IS_TYPE(*offered, (PyTypeObject *)choices_type)) {
+        return 0;
+    }
+    *values = PyTuple_GET_ITEM(*offered, 0);
+    *log_probs = PyTuple_GET_ITEM(*offered, 1);
+    return 1;
+}
+
 /* Suspend a bare execution at an undecided site. Its ambient stack is `segment`. */
 static int
 suspend(Explorer *self, Run *run, PyObject *segment, Message *msg, int node, double log_weight,
         double log_prior)
 {
-    PyObject *fn = msg->field[F_FN], *values, *log_probs, *offered = NULL;
-    double scale = 1.0;
-    if (msg->field[F_SCALE] != NULL || msg->field[F_MASK] != NULL) {
-        PyObject *said =
-            PyObject_CallMethodOneArg(self->driver, str_scale_of, (PyObject *)msg);
-        scale = said == NULL ? -1.0 : PyFloat_AsDouble(said);
-        Py_XDECREF(said);
-        if (scale == -1.0 && PyErr_Occurred()) {
-            return -1;
-        }
-        if (scale < 1.0) {
-            self->bounded = 0; /* the weights of the choices add up to more than one */
-        }
+    PyObject *values, *log_probs, *offered;
+    double scale;
+    if (scale_for(self->driver, msg, &scale, &self->bounded) < 0) {
+        return -1;
     }
-    if (is_finite(fn)) {
-        values = slot_of(fn, at_values);
-        log_probs = slot_of(fn, at_log_probs);
-    }
-    else {
-        offered = PyObject_CallFunctionObjArgs(choices_function, fn ? fn : Py_None,
-                                               msg->field[F_NAME], NULL);
-        if (offered == NULL) {
-            return -1;
-        }
-        if (!Py_IS_TYPE(offered, (PyTypeObject *)choices_type)) { /* batched */
-            int rc = hand_over(self, run, str_wait, (PyObject *)msg, offered, node, log_weight,
-                               log_prior);
-            Py_DECREF(offered);
-            return rc;
-        }
-        values = PyTuple_GET_ITEM(offered, 0);
-        log_probs = PyTuple_GET_ITEM(offered, 1);
+    int scalar = choices_at(msg, &values, &log_probs, &offered);
+    if (scalar <= 0) {
+        int rc = scalar < 0 ? -1
+                            : hand_over(self, run, str_wait, (PyObject *)msg, offered, node,
+                                        log_weight, log_prior);
+        Py_XDECREF(offered);
+        return rc;
     }
     PyObject *recorded = recorded_values(values);
     Point *point = recorded == NULL ? NULL
@@ -1163,14 +1195,14 @@ suspend(Explorer *self, Run *run, PyObject *segment, Message *msg, int node, dou
 }
 
 /* Let the driver say in the current exception which site it is about. */
-static void
-blame(Explorer *self, Message *msg)
+void
+blame(PyObject *driver, Message *msg)
 {
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
     PyObject *done =
-        PyObject_CallMethodObjArgs(self->driver, str_blame, (PyObject *)msg, error, NULL);
+        PyObject_CallMethodObjArgs(driver, str_blame, (PyObject *)msg, error, NULL);
     if (done == NULL) {
         PyErr_Clear();
     }
@@ -1219,7 +1251,7 @@ perform(Explorer *self, Run *run, PyObject *segment, Message *msg, PyObject **va
     if (!decided) {
         int rc = suspend(self, run, segment, msg, *node, *log_weight, log_prior);
         if (rc < 0 && run->top != NULL) { /* the site itself was refused */
-            blame(self, msg);
+            blame(self->driver, msg);
         }
         return rc;
     }
@@ -1234,8 +1266,8 @@ perform(Explorer *self, Run *run, PyObject *segment, Message *msg, PyObject **va
     }
     else if (msg->field[F_VALUE] != Py_None || is_true(msg->field[F_IS_OBSERVED]) == 1) {
         double weight;
-        if (weigh(self, msg, &weight) < 0) {
-            blame(self, msg);
+        if (weigh(self->driver, msg, &weight, &self->bounded) < 0) {
+            blame(self->driver, msg);
             return FAILED;
         }
         *log_weight += weight;
@@ -1415,7 +1447,7 @@ forgive(Explorer *self)
 }
 
 /* Do forks share all of these handlers as they are? */
-static int
+int
 only_shared(PyObject *segment)
 {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(segment); i++) {
@@ -1486,26 +1518,26 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment
 /* The value that a model is given. New reference. A tensor of the tree's is copied, for the model
    may change it in place. Another object that it may change is its own, as the message of this
    branch offers it, or a copy of one from outside. */
-static PyObject *
-value_for_model(Explorer *self, Point *point, Message *msg, int pick)
+PyObject *
+value_for_model(PyObject *driver, PyObject *values, int mutable, Message *msg, int pick)
 {
-    PyObject *value = PyTuple_GET_ITEM(point->values, pick);
+    PyObject *value = PyTuple_GET_ITEM(values, pick);
     if (is_atomic(value)) {
         return Py_NewRef(value);
     }
-    if (!point->mutable) {
+    if (!mutable) {
         int watched = is_watched(value);
         return watched < 0    ? NULL
                : watched == 0 ? Py_NewRef(value)
                               : PyObject_CallMethodNoArgs(value, str_clone);
     }
     if (is_finite(msg->field[F_FN])) {
-        PyObject *values = slot_of(msg->field[F_FN], at_values);
-        if (values != NULL && PyTuple_CheckExact(values) && pick < PyTuple_GET_SIZE(values)) {
-            value = PyTuple_GET_ITEM(values, pick);
+        PyObject *own = slot_of(msg->field[F_FN], at_values);
+        if (own != NULL && PyTuple_CheckExact(own) && pick < PyTuple_GET_SIZE(own)) {
+            value = PyTuple_GET_ITEM(own, pick);
         }
     }
-    return PyObject_CallMethodOneArg(self->driver, str_own, value);
+    return PyObject_CallMethodOneArg(driver, str_own, value);
 }
 
 /* Answer a bare execution's pending message with `value` and run on. */
@@ -1556,7 +1588,8 @@ resume(Explorer *self, Point *point, int pick, int last, int node, double log_we
     int rc = take_frames(self, point, last, &run, &segment, &msg, &reason);
     if (rc == 0) {
         PyObject *given =
-            msg == NULL ? NULL : value_for_model(self, point, (Message *)msg, pick);
+            msg == NULL ? NULL : value_for_model(self->driver, point->values, point->mutable,
+                                          (Message *)msg, pick);
         rc = given == NULL ? FAILED
                            : answer(self, segment, &run, (Message *)msg, given, node, log_weight,
                                     log_prior);
