@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from contpoutine.capture import ownership, randomness
+from contpoutine.capture import ownership, pure_rest, randomness
 from contpoutine.capture.content import content_rule
 from contpoutine.capture.liveness import live_slots
 from contpoutine.core import native as extension
@@ -71,6 +71,7 @@ class NativeProvider(_Records):
 
     def __init__(self, native: ModuleType) -> None:
         native.set_rules(ownership.classify, ownership.is_global, ownership.RULES)
+        native.set_pure_rest(pure_rest.reads_before_return)
         native.set_skipped_packages(
             frozenset(sys.stdlib_module_names)
             | {"contpoutine", "torch", "numpy", "pyro", "pandas", "scipy", "matplotlib"}

@@ -811,7 +811,7 @@ copy_range_iterator(Fork *fork, PyObject *o)
     }
     memcpy((char *)fresh + sizeof(PyObject), (char *)o + sizeof(PyObject),
            (size_t)PyRangeIter_Type.tp_basicsize - sizeof(PyObject));
-    if (remember(fork, o, fresh) < 0) {
+    if (Py_REFCNT(o) > 1 && remember(fork, o, fresh) < 0) { /* mostly its loop's alone */
         Py_CLEAR(fresh);
     }
     return fresh;
@@ -975,7 +975,8 @@ copy_shape(Fork *fork, PyObject *o)
     if (type == &PyCFunction_Type || type == &PyCMethod_Type) {
         return copy_builtin_method(fork, o);
     }
-    int outside = outside_has(fork->outside, o);
+    /* What is held from one place only is held from here, and not from outside. */
+    int outside = Py_REFCNT(o) == 1 ? 0 : outside_has(fork->outside, o);
     if (outside != 0) {
         if (outside > 0 && !PyGen_CheckExact(o) && PyIter_Check(o)) {
             return refuse(o, "is an iterator that was handed to the model from outside, so two "

@@ -139,7 +139,7 @@ frames_fork_whole(Frames *frames, PyObject *segment, PyObject *msg, PyObject *ou
 /* Look at frames that wait, once each: can they be cloned one by one, and what is to be watched?
    0 or -1. */
 int
-frames_make_ready(Frames *frames, PyObject *outside, PyObject *base)
+frames_make_ready(Frames *frames, ReturnsTable *returns, PyObject *outside, PyObject *base)
 {
     Py_ssize_t n = 0;
     for (Frames *f = frames; f != NULL && !f->ready; f = f->below) {
@@ -185,6 +185,13 @@ frames_make_ready(Frames *frames, PyObject *outside, PyObject *base)
             }
         }
         f->watched = f->watch != NULL || (f->below != NULL && f->below->watched);
+        if (returns != NULL && f->shareable && !f->watched) {
+            f->returns = returns_of(returns, f->gen, outside);
+            if (f->returns == NULL && PyErr_Occurred()) {
+                rc = -1;
+                break;
+            }
+        }
         f->ready = 1;
     }
     PyMem_Free(waiting);
@@ -215,6 +222,7 @@ frames_own_top(Frames **frames, PyObject *outside, PyObject *segment)
             discard_frame(top->spare);
             top->spare = NULL;
             Py_CLEAR(top->watch);
+            top->returns = NULL;
             top->ready = 0;
         }
         return 0;
@@ -254,8 +262,9 @@ frames_own_top(Frames **frames, PyObject *outside, PyObject *segment)
 /* A second stack in the same state. With `whole`, the message belongs to that state too: handlers
    may hold it, or what it offers may be the model's own. */
 int
-frames_fork(Frames *frames, PyObject *segment, PyObject *msg, int whole, PyObject *outside,
-            PyObject *base, Frames **fresh, PyObject **segment_fresh, PyObject **msg_fresh)
+frames_fork(Frames *frames, PyObject *segment, PyObject *msg, int whole, ReturnsTable *returns,
+            PyObject *outside, PyObject *base, Frames **fresh, PyObject **segment_fresh,
+            PyObject **msg_fresh)
 {
     int alone = frames->below == NULL && PyTuple_GET_SIZE(segment) == 0;
     int share = alone && !whole;
@@ -264,7 +273,7 @@ frames_fork(Frames *frames, PyObject *segment, PyObject *msg, int whole, PyObjec
         for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(segment) && share == 1; i++) {
             share = is_shared(PyTuple_GET_ITEM(segment, i));
         }
-        if (share < 0 || (share && frames_make_ready(frames->below, outside, base) < 0)) {
+        if (share < 0 || (share && frames_make_ready(frames->below, returns, outside, base) < 0)) {
             return -1;
         }
         share = share && (frames->below == NULL || frames->below->shareable);
@@ -376,6 +385,7 @@ typedef struct {
     Py_ssize_t head, n, room;
     unsigned long long points;
     Py_ssize_t branches, clones;
+    ReturnsTable *returns;
     double explored_mass;
     int at_node; /* where the resumption that is running came from */
 } Explorer;
@@ -418,6 +428,31 @@ run_pop(Explorer *self, Run *run)
     run->top = top->below;
     Py_DECREF(top->gen);
     PyMem_Free(top);
+    return frames_own_top(&run->top, self->outside, self->base);
+}
+
+/* The top frame has returned `*value`: drop it, and those below that are known to return at once
+   when they are sent that, each with what it returns in place of `*value`. Make the next one ready
+   to run; `*asked` is its memory, or NULL. */
+static int
+run_return(Explorer *self, Run *run, PyObject **value, Returns **asked)
+{
+    Frames *top = run->top, *first = top->below, *next = first;
+    Py_DECREF(top->gen);
+    PyMem_Free(top);
+    PyObject *known = *value, *returned;
+    while (next != NULL && next->returns != NULL &&
+           (returned = returns_get(next->returns, known)) != NULL) {
+        known = returned;
+        next = next->below;
+    }
+    if (next != first) {
+        Py_SETREF(*value, Py_NewRef(known));
+        frames_share(next);
+        frames_drop(first);
+    }
+    run->top = next;
+    *asked = next == NULL ? NULL : next->returns;
     return frames_own_top(&run->top, self->outside, self->base);
 }
 
@@ -1179,7 +1214,7 @@ suspend(Explorer *self, Run *run, PyObject *segment, Message *msg, int node, dou
         point->watch =
             plain ? NULL : watch_computation(&run->top->gen, 1, segment, self->outside);
         if ((point->watch == NULL && PyErr_Occurred()) ||
-            (watching && frames_make_ready(run->top->below, self->outside, self->base) < 0)) {
+            (watching && frames_make_ready(run->top->below, self->returns, self->outside, self->base) < 0)) {
             point_free(point);
             return -1;
         }
@@ -1306,9 +1341,16 @@ lost_request(Explorer *self, Run *run, PySendResult sent, PyObject *request, int
 static int
 run_bare(Explorer *self, Run *run, PyObject *value, int node, double log_weight, double log_prior)
 {
+    Returns *asked = NULL; /* the memory of the frame that is about to run, if it has one */
     for (;;) {
         PyObject *request = NULL;
         PySendResult sent = PyIter_Send(run->top->gen, value, &request);
+        if (asked != NULL && sent == PYGEN_RETURN && returns_put(asked, value, request) < 0) {
+            Py_DECREF(value);
+            Py_DECREF(request);
+            return FAILED;
+        }
+        asked = NULL;
         Py_CLEAR(value);
         if (sent == PYGEN_ERROR) {
             message_raise_dropped(); /* the model failed on its own: that is the better story */
@@ -1329,7 +1371,7 @@ run_bare(Explorer *self, Run *run, PyObject *value, int node, double log_weight,
             return lost_request(self, run, sent, request, node, log_weight, log_prior);
         }
         if (sent == PYGEN_RETURN) {
-            if (run_pop(self, run) < 0) {
+            if (run_return(self, run, &request, &asked) < 0) {
                 Py_DECREF(request);
                 return FAILED;
             }
@@ -1491,8 +1533,8 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment
         PyObject *segment_copy, *msg_copy;
         int whole = point->mutable ||
                     (point->segment != self->base && !only_shared(point->segment));
-        if (frames_fork(point->frames, point->segment, point->msg, whole, self->outside,
-                        self->base, &copy, &segment_copy, &msg_copy) == 0) {
+        if (frames_fork(point->frames, point->segment, point->msg, whole, self->returns,
+                        self->outside, self->base, &copy, &segment_copy, &msg_copy) == 0) {
             /* The copy is kept, the original goes on. */
             run->top = point->frames;
             point->frames = copy;
@@ -1699,9 +1741,26 @@ explorer_run(PyObject *op, PyObject *args)
         PyErr_SetString(PyExc_RuntimeError, "this search has failed and cannot go on");
         return NULL;
     }
+    /* A variable that is set in this context is found at once; a default is looked for each time. */
+    PyObject *token = PyContextVar_Set(ambient_var, self->base);
+    if (token == NULL) {
+        return NULL;
+    }
     message_machines(+1);
     int rc = explore(self, max_executions, deadline);
     message_machines(-1);
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    if (PyContextVar_Reset(ambient_var, token) < 0) {
+        rc = -1;
+        Py_XDECREF(type);
+        Py_XDECREF(error);
+        Py_XDECREF(traceback);
+    }
+    else {
+        PyErr_Restore(type, error, traceback);
+    }
+    Py_DECREF(token);
     self->failed = rc < 0;
     return rc < 0 ? NULL : PyBool_FromLong(rc);
 }
@@ -1817,7 +1876,8 @@ explorer_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
     self->strict = strict;
     self->bounded = 1;
     self->leaf_values = PyList_New(0);
-    if (self->leaf_values == NULL || add_node(self, -1, -1, -1) < 0) {
+    self->returns = returns_table_new();
+    if (self->leaf_values == NULL || self->returns == NULL || add_node(self, -1, -1, -1) < 0) {
         Py_DECREF(self);
         return NULL;
     }
@@ -1871,6 +1931,7 @@ explorer_dealloc(Explorer *self)
 {
     PyObject_GC_UnTrack(self);
     explorer_clear(self);
+    returns_table_free(self->returns);
     PyMem_Free(self->nodes.parents);
     PyMem_Free(self->nodes.visits);
     PyMem_Free(self->nodes.picks);

@@ -16,18 +16,21 @@ typedef struct Frames {
     PyObject *gen;
     PyObject *spare;   /* a clone made ahead of time, to see whether it can be made */
     PyObject *watch;   /* tensors in reach of a frame that waits, with their versions; or NULL */
-    char ready;        /* looked at as a frame that waits: the next two say what was found */
+    Returns *returns;  /* what frames in its state have returned; NULL: it has to run */
+    char ready;        /* looked at as a frame that waits: the fields around say what was found */
     char shareable;    /* this frame and those below can be cloned one by one */
     char watched;      /* this frame or one below has something to watch */
 } Frames;
 
 Frames *frames_push(Frames *below, PyObject *gen); /* steals both */
 void frames_drop(Frames *frames);
-int frames_make_ready(Frames *frames, PyObject *outside, PyObject *base);
+/* `returns` may be NULL: then nothing is remembered of frames that wait. */
+int frames_make_ready(Frames *frames, ReturnsTable *returns, PyObject *outside, PyObject *base);
 int frames_watch_holds(Frames *frames);
 int frames_own_top(Frames **frames, PyObject *outside, PyObject *segment);
-int frames_fork(Frames *frames, PyObject *segment, PyObject *msg, int whole, PyObject *outside,
-                PyObject *base, Frames **fresh, PyObject **segment_fresh, PyObject **msg_fresh);
+int frames_fork(Frames *frames, PyObject *segment, PyObject *msg, int whole, ReturnsTable *returns,
+                PyObject *outside, PyObject *base, Frames **fresh, PyObject **segment_fresh,
+                PyObject **msg_fresh);
 
 /* --- requests ------------------------------------------------------------------------------- */
 

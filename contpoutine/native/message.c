@@ -827,7 +827,11 @@ message_traverse(Message *msg, visitproc visit, void *arg)
 static int
 message_clear(Message *msg)
 {
-    for (int i = 0; i < N_FIELDS; i++) {
+    uintptr_t rare = 0; /* what few sites set is looked at together first */
+    for (int i = F_ARGS; i < N_FIELDS; i++) {
+        rare |= (uintptr_t)msg->field[i];
+    }
+    for (int i = 0; i < (rare ? N_FIELDS : F_ARGS); i++) {
         Py_CLEAR(msg->field[i]);
     }
     Py_CLEAR(msg->extra);

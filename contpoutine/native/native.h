@@ -5,6 +5,7 @@
    clone.c     a second copy of a suspended computation
    state_key.c what a suspended computation will do, as bytes
    explorer.c  the inner loop of enumeration
+   returns.c   what frames in the same state have returned before
    tally.c     the histogram of return values
    randomness.c  the state of a random number generator, as bytes
    module.c    the names that Python sees */
@@ -78,16 +79,23 @@ int is_shared(PyObject *o);
 /* Drop suspended frames without running anything of the model. Steals the reference. */
 void discard_frame(PyObject *frame);
 /* Nothing can change it, and nothing it refers to can: every branch may have it. (A subclass of
-   the module type is no atom here, but shared by rule.) */
+   the module type is no atom here, but shared by rule.) The order is that of the questions asked:
+   numbers and strings first, then what the collector knows, which is mostly a container. */
 static inline int
 is_atomic(PyObject *o)
 {
     PyTypeObject *type = Py_TYPE(o);
-    return type == &PyLong_Type || type == &PyFloat_Type || type == &PyUnicode_Type ||
-           o == Py_None || type == &PyBool_Type || type == &PyBytes_Type ||
-           (PyType_Check(o) && ((PyTypeObject *)o)->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) ||
-           type == &PyComplex_Type || type == &PyCode_Type || type == &PyRange_Type ||
-           type == &PyEllipsis_Type || type == &PyModule_Type || type == &_PyNotImplemented_Type;
+    if (type == &PyLong_Type || type == &PyFloat_Type || type == &PyUnicode_Type ||
+        o == Py_None || type == &PyBool_Type) {
+        return 1;
+    }
+    if (PyType_HasFeature(type, Py_TPFLAGS_HAVE_GC)) {
+        return type == &PyModule_Type ||
+               (PyType_Check(o) && ((PyTypeObject *)o)->tp_flags & Py_TPFLAGS_IMMUTABLETYPE);
+    }
+    return type != &PyRangeIter_Type &&
+           (type == &PyBytes_Type || type == &PyComplex_Type || type == &PyCode_Type ||
+            type == &PyRange_Type || type == &PyEllipsis_Type || type == &_PyNotImplemented_Type);
 }
 /* A list [tensor, version, tensor, version, ...] of the watched objects in reach, or NULL:
    none found (no exception set) or an error. */
@@ -103,6 +111,21 @@ int is_global(PyObject *cls);
 /* --- state keys (state_key.c) ------------------------------------------------------------- */
 
 int state_key_ready(PyObject *module);
+
+/* --- remembered returns (returns.c) ------------------------------------------------------- */
+
+typedef struct Returns Returns;           /* the memory of frames in one state */
+typedef struct ReturnsTable ReturnsTable; /* all of them, for one search */
+
+int returns_ready(PyObject *module);
+ReturnsTable *returns_table_new(void);
+void returns_table_free(ReturnsTable *table);
+/* The memory of the state in which a waiting frame is; NULL: it has none, or an error. The table
+   keeps it. */
+Returns *returns_of(ReturnsTable *table, PyObject *frame, PyObject *outside);
+/* What a frame in that state returned when it was sent `sent`: borrowed, or NULL. */
+PyObject *returns_get(Returns *returns, PyObject *sent);
+int returns_put(Returns *returns, PyObject *sent, PyObject *returned);
 
 /* --- enumeration (explorer.c) ------------------------------------------------------------- */
 
