@@ -15,7 +15,7 @@ control handlers may resume the same suspended computation again and again.
 0.3214
 """
 
-from contpoutine import capture, core, distributions, errors, infer, poutine
+from contpoutine import capture, core, distributions, errors, infer, optim, poutine
 from contpoutine.capture import Capabilities, capabilities
 from contpoutine.core.effectful import effectful, operation
 from contpoutine.core.handler import Handler, handle
@@ -56,6 +56,7 @@ __all__ = [
     "module",
     "observe",
     "operation",
+    "optim",
     "param",
     "plate",
     "poutine",

@@ -149,6 +149,10 @@ class AmbiguousSiteError(ContpoutineError, ValueError):
     """A question about a site that occurs more than once in one execution."""
 
 
+class GuideMismatchError(ContpoutineError, ValueError):
+    """A guide does not draw what its model leaves unobserved."""
+
+
 class BudgetError(ContpoutineError, ValueError):
     """A budget that makes no sense, such as a negative number of executions."""
 

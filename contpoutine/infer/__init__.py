@@ -1,7 +1,10 @@
-"""Inference: exact enumeration, and the posteriors that it gives."""
+"""Inference: exact enumeration and its posteriors, and variational inference on them."""
 
+from contpoutine.infer import util
+from contpoutine.infer.elbo import ELBO, Trace_ELBO
 from contpoutine.infer.enumeration import enumerate
 from contpoutine.infer.marginal import Marginal
 from contpoutine.infer.posterior import Posterior
+from contpoutine.infer.svi import SVI
 
-__all__ = ["Marginal", "Posterior", "enumerate"]
+__all__ = ["ELBO", "SVI", "Marginal", "Posterior", "Trace_ELBO", "enumerate", "util"]
