@@ -16,7 +16,7 @@ control handlers may resume the same suspended computation again and again.
 """
 
 from contpoutine import capture, core, distributions, errors, infer, optim, poutine
-from contpoutine.capture import Capabilities, capabilities
+from contpoutine.capture import Capabilities, capabilities, fork
 from contpoutine.core.effectful import effectful, operation
 from contpoutine.core.handler import Handler, handle
 from contpoutine.core.machine import run
@@ -50,6 +50,7 @@ __all__ = [
     "effectful",
     "errors",
     "factor",
+    "fork",
     "get_param_store",
     "handle",
     "infer",

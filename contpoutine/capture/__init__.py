@@ -3,6 +3,7 @@
 Importing this package makes native capture available to the machine in `contpoutine.core`.
 """
 
+from contpoutine.capture import fork
 from contpoutine.capture.provide import Capabilities, capabilities
 
-__all__ = ["Capabilities", "capabilities"]
+__all__ = ["Capabilities", "capabilities", "fork"]

@@ -1,13 +1,16 @@
 """How a fork copies an instance of a class that was written in Python.
 
-Such an instance is its attributes, its slots and, where its class derives from list or dict, its
-items. It is made again without calling `__init__`, and everything that it holds is copied in turn,
-so aliases and cycles are kept. Classes that keep something in C besides, and classes with a
-`__del__` (it would run once for each branch), are refused.
+Such an instance is its attributes, its slots and, where its class derives from a builtin type, what
+that holds: the items of a list, dict, set or deque, the value of a number or a string. It is made
+again without calling `__init__`, and everything that it holds is copied in turn, so aliases and
+cycles are kept. Classes that keep something else in C, and classes with a `__del__` (it would run
+once for each branch), are refused.
 """
 
 from __future__ import annotations
 
+import collections
+import functools
 import types
 from collections.abc import Callable
 from typing import Any
@@ -19,13 +22,64 @@ Copy = Callable[[Any, Any], Any]
 _HEAP, _IMMUTABLE = 1 << 9, 1 << 8  # Py_TPFLAGS_HEAPTYPE, Py_TPFLAGS_IMMUTABLETYPE
 
 
+def _fill_list(old: Any, fresh: Any, memo: Any) -> None:
+    list.extend(fresh, [memo(item) for item in list.__iter__(old)])
+
+
+def _fill_dict(old: Any, fresh: Any, memo: Any) -> None:
+    for key, value in dict.items(old):
+        dict.__setitem__(fresh, copy_key(key, memo), memo(value))
+
+
+def _fill_ordered(old: Any, fresh: Any, memo: Any) -> None:
+    ordered = collections.OrderedDict
+    for key, value in ordered.items(old):
+        ordered.__setitem__(fresh, copy_key(key, memo), memo(value))
+
+
+def _fill_default(old: Any, fresh: Any, memo: Any) -> None:
+    fresh.default_factory = memo(old.default_factory)
+    _fill_dict(old, fresh, memo)
+
+
+def _fill_set(old: Any, fresh: Any, memo: Any) -> None:
+    memo.fill_set(old, fresh)
+
+
+def _fill_deque(old: Any, fresh: Any, memo: Any) -> None:
+    collections.deque.__init__(fresh, (), old.maxlen)
+    collections.deque.extend(fresh, [memo(item) for item in collections.deque.__iter__(old)])
+
+
+def _fill_namespace(old: Any, fresh: Any, memo: Any) -> None:
+    return None  # it is its attributes
+
+
+Fill = Callable[[Any, Any, Any], None]
+
+# What an instance holds in C: made empty, then filled.
+_FILLED: dict[type, Fill] = {
+    list: _fill_list,
+    dict: _fill_dict,
+    set: _fill_set,
+    collections.deque: _fill_deque,
+    collections.OrderedDict: _fill_ordered,
+    collections.defaultdict: _fill_default,
+    types.SimpleNamespace: _fill_namespace,
+}
+# What is made with its value.
+_VALUES: tuple[type, ...] = (int, float, complex, str, bytes)
+
+
 def copier(cls: type) -> Copy | str:
     """A function (instance, memo) -> copy, or a sentence that says why there is none."""
-    made_of: Any = object
+    builtin: Any = object
     for ancestor in cls.__mro__[:-1]:
-        if ancestor in (list, dict):
-            made_of = ancestor
-        elif not ancestor.__flags__ & _HEAP or ancestor.__flags__ & _IMMUTABLE:
+        if _is_written_in_python(ancestor):
+            continue
+        if builtin is object and (ancestor in _FILLED or ancestor in _VALUES):
+            builtin = ancestor
+        elif not issubclass(builtin, ancestor) or builtin is object:
             return (
                 f"derives from {ancestor.__qualname__}, and has no rule that copies what it holds"
             )
@@ -35,31 +89,55 @@ def copier(cls: type) -> Copy | str:
         member
         for ancestor in cls.__mro__
         for member in vars(ancestor).values()
-        if type(member) is types.MemberDescriptorType
+        if type(member) is types.MemberDescriptorType and _is_written_in_python(ancestor)
     ]
-    frozen = getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
+    if builtin in _VALUES:
+        return functools.partial(_copy_value, builtin, slots)
+    return functools.partial(_copy, builtin, slots, _is_frozen(cls) and builtin is object)
 
-    def copy(old: Any, memo: Any) -> Any:
-        memo(cls)  # refused where the model made it
-        if frozen and made_of is object and _unchanged(old, slots, memo):
-            return old
-        fresh = made_of.__new__(cls)
-        memo.record(old, fresh)
-        if made_of is list:
-            list.extend(fresh, [memo(item) for item in list.__iter__(old)])
-        elif made_of is dict:
-            for key, value in dict.items(old):
-                dict.__setitem__(fresh, same_key(key, memo), memo(value))
-        for slot in slots:
-            try:
-                value = slot.__get__(old, cls)
-            except AttributeError:
-                continue
-            slot.__set__(fresh, memo(value))
-        copy_attributes(old, fresh, memo)
-        return fresh
 
-    return copy
+def _is_written_in_python(cls: type) -> bool:
+    return bool(cls.__flags__ & _HEAP and not cls.__flags__ & _IMMUTABLE)
+
+
+def _is_frozen(cls: type) -> bool:
+    return bool(getattr(getattr(cls, "__dataclass_params__", None), "frozen", False))
+
+
+def _copy(builtin: Any, slots: list[Any], frozen: bool, old: Any, memo: Any) -> Any:
+    cls = type(old)
+    memo(cls)  # refused where the model made it
+    if frozen and _unchanged(old, slots, memo):
+        return old
+    fresh = builtin.__new__(cls)
+    memo.record(old, fresh)
+    if builtin is not object:
+        _FILLED[builtin](old, fresh, memo)
+    _copy_slots(old, fresh, slots, memo)
+    copy_attributes(old, fresh, memo)
+    return fresh
+
+
+def _copy_value(builtin: Any, slots: list[Any], old: Any, memo: Any) -> Any:
+    """A number or a string with attributes: shared like a plain one where it has none."""
+    cls = type(old)
+    memo(cls)
+    if not slots and not getattr(old, "__dict__", None):
+        return old
+    fresh = builtin.__new__(cls, old)
+    memo.record(old, fresh)
+    _copy_slots(old, fresh, slots, memo)
+    copy_attributes(old, fresh, memo)
+    return fresh
+
+
+def _copy_slots(old: Any, fresh: Any, slots: list[Any], memo: Any) -> None:
+    for slot in slots:
+        try:
+            value = slot.__get__(old, type(old))
+        except AttributeError:
+            continue
+        slot.__set__(fresh, memo(value))
 
 
 def _unchanged(old: Any, slots: list[types.MemberDescriptorType], memo: Any) -> bool:
@@ -78,8 +156,15 @@ def copy_attributes(old: Any, fresh: Any, memo: Any) -> None:
             into[name] = memo(value)
 
 
-def same_key(key: Any, memo: Any) -> Any:
-    """A key of a mapping that is copied. Raises CaptureError for one that would be copied too."""
-    if memo(key) is not key:
-        raise CaptureError("a mapping has a key that the model made and can change")
-    return key
+def copy_key(key: Any, memo: Any) -> Any:
+    """The key of a mapping as its copy has it.
+
+    Raises CaptureError for one that is copied and known by its contents: those may not be complete
+    yet, and a mapping finds its keys by them.
+    """
+    copied = memo(key)
+    if copied is not key:
+        cls: Any = type(key)
+        if cls.__hash__ is not object.__hash__ or cls.__eq__ is not object.__eq__:
+            raise CaptureError("a mapping has a key that the model made and can change")
+    return copied

@@ -7,6 +7,8 @@ C copies the builtin containers, cells, functions, generators and exceptions by 
     WATCH     shared, but their version counter is compared before a branch goes on (tensors)
     HOLDS     shared, and may hold tensors, which are watched (torch distributions)
     ITERATE   an iterator that is copied word by word, with what it refers to copied in turn
+    COUNT     an iterator with arrays of its own (product, permutations), see native/itertools.c
+    GROUP     groupby and its groups, likewise
     callable  copies one instance: f(instance, memo) -> copy
     sentence  cannot be copied, and the sentence says why; the computation falls back on replay
 
@@ -34,12 +36,14 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from contpoutine.capture.instances import copier, copy_attributes, same_key
+from contpoutine.capture import arrays
+from contpoutine.capture.instances import copier, copy_attributes, copy_key
 from contpoutine.errors import CaptureError
 
 Rule = str | Callable[[Any, Any], Any]
 
-SHARE, WATCH, HOLDS, ITERATE = "share", "watch", "holds", "iterate"
+SHARE, WATCH, HOLDS = "share", "watch", "holds"
+ITERATE, COUNT, GROUP = "iterate", "count", "group"
 
 IMMUTABLE: tuple[type, ...] = (
     datetime.date,
@@ -65,8 +69,7 @@ IMMUTABLE: tuple[type, ...] = (
 )
 
 # Iterators whose C struct is made of numbers and references only, each reference reported by
-# tp_traverse. Those that own a buffer (product, permutations, combinations), share a cache (tee)
-# or keep a borrowed pointer (groupby) are not among them.
+# tp_traverse. The iterators of a deque and of an OrderedDict are not: they point into its memory.
 WORD_BY_WORD: tuple[type, ...] = (
     type(iter([])),
     type(reversed([])),
@@ -102,7 +105,17 @@ WORD_BY_WORD: tuple[type, ...] = (
     itertools.compress,
     itertools.zip_longest,
     itertools.pairwise,
+    type(itertools.tee(())[0]),
+    itertools._tee_dataobject,  # type: ignore[attr-defined]
+    getattr(itertools, "batched", itertools.pairwise),  # from 3.12 on
 )
+COUNTING: tuple[type, ...] = (
+    itertools.product,
+    itertools.permutations,
+    itertools.combinations,
+    itertools.combinations_with_replacement,
+)
+GROUPING: tuple[type, ...] = (itertools.groupby, itertools._grouper)  # type: ignore[attr-defined]
 
 
 # What these make at run time is no model's.
@@ -141,7 +154,7 @@ def _copy_defaultdict(old: Any, memo: Any) -> Any:
     memo.record(old, fresh)
     fresh.default_factory = memo(old.default_factory)
     for key, value in old.items():
-        fresh[same_key(key, memo)] = memo(value)
+        fresh[copy_key(key, memo)] = memo(value)
     return fresh
 
 
@@ -149,7 +162,7 @@ def _copy_mapping(old: Any, memo: Any) -> Any:
     fresh = type(old)()
     memo.record(old, fresh)
     for key, value in old.items():
-        fresh[same_key(key, memo)] = memo(value)
+        fresh[copy_key(key, memo)] = memo(value)
     copy_attributes(old, fresh, memo)
     return fresh
 
@@ -201,8 +214,12 @@ def _copy_partial(old: Any, memo: Any) -> Any:
 
 
 def _copy_random(old: Any, memo: Any) -> Any:
-    fresh = random.Random.__new__(random.Random)
-    fresh.setstate(old.getstate())
+    cls: Any = type(old)
+    memo(cls)
+    fresh = cls.__new__(cls)
+    memo.record(old, fresh)
+    copy_attributes(old, fresh, memo)
+    random.Random.setstate(fresh, random.Random.getstate(old))
     return fresh
 
 
@@ -213,9 +230,19 @@ def _copy_namespace(old: Any, memo: Any) -> Any:
     return fresh
 
 
+def _copy_proxy(old: Any, memo: Any) -> Any:
+    (mapping,) = gc.get_referents(old)
+    if type(mapping) is not dict or "__module__" in mapping:
+        raise CaptureError("a mappingproxy of something else than a plain dict cannot be copied")
+    same = memo(mapping)
+    return old if same is mapping else types.MappingProxyType(same)
+
+
 RULES: dict[type, Rule] = {
     **dict.fromkeys(IMMUTABLE, SHARE),
     **dict.fromkeys(WORD_BY_WORD, ITERATE),
+    **dict.fromkeys(COUNTING, COUNT),
+    **dict.fromkeys(GROUPING, GROUP),
     type(iter(_Sequence())): ITERATE,
     type(iter(range(2**70))): _copy_long_range,
     collections.deque: _copy_deque,
@@ -233,6 +260,8 @@ RULES: dict[type, Rule] = {
     types.MethodWrapperType: _copy_method_wrapper,
     re.Match: _copy_match,
     random.Random: _copy_random,
+    random.SystemRandom: SHARE,
+    types.MappingProxyType: _copy_proxy,
     types.SimpleNamespace: _copy_namespace,
     object: SHARE,  # a sentinel: it has nothing that could change
 }
@@ -245,6 +274,9 @@ def _by_fork(old: Any, memo: Any) -> Any:
 _DISTRIBUTIONS = frozenset({"torch", "contpoutine", "pyro"})
 
 
+_CYTHON = "cython_function_or_method"  # a function of NumPy's, say; each module has the type anew
+
+
 def _root(cls: type) -> str:
     name = str(cls.__module__)
     # The classes that drawn models use are there to be treated like a user's own.
@@ -255,8 +287,10 @@ def classify(cls: type) -> Rule:
     """The rule for instances of a type that is not in `RULES`."""
     if getattr(cls, "__fork__", None) is not None:
         return SHARE if cls.__dict__.get("fork_shared") is True else _by_fork
-    if issubclass(cls, (enum.Enum, type, types.ModuleType)):
+    if issubclass(cls, (type, types.ModuleType)) or cls.__name__ == _CYTHON:
         return SHARE
+    if issubclass(cls, enum.Enum):
+        return SHARE if is_global(cls) else "is a member of an enumeration that the model made"
     if any(base.__dict__.get("fork_shared") is True for base in cls.__mro__):
         return SHARE
     torch = sys.modules.get("torch")
@@ -267,11 +301,28 @@ def classify(cls: type) -> Rule:
             return HOLDS  # those of a user's own may count, and are instances like any other
         if issubclass(cls, (torch.Size, torch.dtype, torch.device)):
             return SHARE
-    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        if cls is torch.Generator:
+            return _copy_torch_generator
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and hasattr(numpy, "ndarray"):
+        rule = arrays.rule(cls, numpy)
+        if rule is not None:
+            return rule
+    if issubclass(cls, tuple) and (hasattr(cls, "_fields") or _root(cls) not in _LIBRARIES):
         return _copy_named_tuple
+    if issubclass(cls, tuple) and hasattr(cls, "n_sequence_fields"):
+        return SHARE  # time.struct_time and its like hold numbers and strings
+    if issubclass(cls, random.Random) and not issubclass(cls, random.SystemRandom):
+        return _copy_random
     if _root(cls) in _LIBRARIES and cls not in _COPIED:
         return "belongs to a library, and has no rule that says how a fork copies it"
     return copier(cls)
+
+
+def _copy_torch_generator(old: Any, memo: Any) -> Any:
+    fresh = sys.modules["torch"].Generator(device=old.device)
+    fresh.set_state(old.get_state())
+    return fresh
 
 
 def _copy_named_tuple(old: Any, memo: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from contpoutine.capture import ownership, pure_rest, randomness
+from contpoutine.capture import ownership, pure_rest, randomness, tensors
 from contpoutine.capture.content import content_rule
 from contpoutine.capture.liveness import live_slots
 from contpoutine.core import native as extension
@@ -70,7 +70,8 @@ class NativeProvider(_Records):
     """Copies by the C extension."""
 
     def __init__(self, native: ModuleType) -> None:
-        native.set_rules(ownership.classify, ownership.is_global, ownership.RULES)
+        self._set_rules = native.set_rules
+        self.learn()
         native.set_pure_rest(pure_rest.reads_before_return)
         native.set_skipped_packages(
             frozenset(sys.stdlib_module_names)
@@ -79,12 +80,18 @@ class NativeProvider(_Records):
         native.set_key_rules(content_rule, live_slots)
         self._outside = native.Outside
         self._state_key = native.state_key
+        self.still_shared = tensors.still_shared
         self.fork = native.fork
         self.freeze = native.freeze
         self.thaw = native.thaw
         self.discard = native.discard
         self.watch = native.watch
         self.watch_holds = native.watch_holds
+
+    def learn(self) -> None:
+        self._set_rules(
+            ownership.classify, ownership.is_global, ownership.RULES, tensors.copy_tensors
+        )
 
     def outside(self, roots: tuple[Any, ...], parent: Any) -> Any:
         return self._outside(roots, parent)
@@ -98,7 +105,14 @@ class NativeProvider(_Records):
 class ReplayProvider(_Records, NoProvider):
     """No copies, but a replay sees the same global random numbers as the first run."""
 
-    def fork(self, frames: Frames, segment: Segment, outside: Any) -> tuple[Frames, Segment]:
+    def fork(
+        self,
+        frames: Frames,
+        segment: Segment,
+        outside: Any,
+        kept: Any = None,
+        tensors: bool = False,
+    ) -> tuple[Frames, Segment]:
         raise CaptureError(extension.reason)
 
     def state_key(

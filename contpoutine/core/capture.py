@@ -27,8 +27,18 @@ Segment = tuple[Any, ...]
 class Provider(Protocol):
     """How suspended computations are copied, dropped and watched on this interpreter."""
 
-    def fork(self, frames: Frames, segment: Segment, outside: Any) -> tuple[Frames, Segment]:
-        """Copies with aliasing kept. Raises CaptureError where something cannot be copied."""
+    def fork(
+        self,
+        frames: Frames,
+        segment: Segment,
+        outside: Any,
+        kept: Any = None,
+        tensors: bool = False,
+    ) -> tuple[Frames, Segment]:
+        """Copies with aliasing kept. Raises CaptureError where something cannot be copied.
+
+        `kept` is an entry of the segment that is not copied. With `tensors`, tensors are copied.
+        """
 
     def discard(self, frames: Frames) -> None:
         """Drop suspended frames without running anything of the model."""
@@ -53,6 +63,12 @@ class Provider(Protocol):
     ) -> Any:
         """What the frames will do when they are sent the values: equal keys, equal futures."""
 
+    def still_shared(self, before: Any, after: Any) -> Any:
+        """What is watched `after` tensors were copied, of what was watched `before`, or None."""
+
+    def learn(self) -> None:
+        """A rule of copying was added."""
+
     def keep(self, value: Any) -> Any:
         """An answer as it is now: a copy, if the model could change it in place (a tensor)."""
 
@@ -66,7 +82,14 @@ class Provider(Protocol):
 class NoProvider:
     """Replay only: what the machine does before `contpoutine.capture` is imported."""
 
-    def fork(self, frames: Frames, segment: Segment, outside: Any) -> tuple[Frames, Segment]:
+    def fork(
+        self,
+        frames: Frames,
+        segment: Segment,
+        outside: Any,
+        kept: Any = None,
+        tensors: bool = False,
+    ) -> tuple[Frames, Segment]:
         raise CaptureError("native capture is not loaded")
 
     def discard(self, frames: Frames) -> None:
@@ -106,6 +129,12 @@ class NoProvider:
         raise CaptureError(
             "state keys are read from frames by the C extension, which is not loaded"
         )
+
+    def still_shared(self, before: Any, after: Any) -> Any:
+        return before
+
+    def learn(self) -> None:
+        return None
 
     def keep(self, value: Any) -> Any:
         return value

@@ -34,9 +34,10 @@ typedef struct {
    without raising the C stack with it. */
 #define MAX_DEPTH 3000
 
-typedef struct {
+struct Fork {
     PyObject *outside;
     PyObject *proxy; /* the memo as Python sees it, or NULL */
+    PyObject *notes; /* a dict for copy functions in Python, or NULL */
     Pair *pairs;
     Py_ssize_t n, room;
     int *index; /* open addressing over `pairs` once there are many */
@@ -44,8 +45,9 @@ typedef struct {
     int located; /* the CaptureError in flight already names a frame */
     int aliased; /* something copied has more than one owner */
     int depth;   /* of `copy` within itself */
+    int tensors; /* tensors are copied, and not shared and watched */
     Pair inline_pairs[INLINE_PAIRS];
-} Fork;
+};
 
 static size_t
 hash_pointer(PyObject *o)
@@ -135,6 +137,7 @@ fork_begin(Fork *fork, PyObject *outside)
 {
     fork->outside = outside;
     fork->proxy = NULL;
+    fork->notes = NULL;
     fork->pairs = fork->inline_pairs;
     fork->n = 0;
     fork->room = INLINE_PAIRS;
@@ -143,6 +146,7 @@ fork_begin(Fork *fork, PyObject *outside)
     fork->located = 0;
     fork->aliased = 0;
     fork->depth = 0;
+    fork->tensors = 0;
 }
 
 static void proxy_close(PyObject *proxy);
@@ -154,6 +158,7 @@ fork_end(Fork *fork)
 {
     if (fork->proxy != NULL) {
         proxy_close(fork->proxy);
+        Py_CLEAR(fork->notes);
     }
     for (Py_ssize_t i = 0; i < fork->n; i++) {
         Py_DECREF(fork->pairs[i].to);
@@ -320,6 +325,41 @@ copy_tuple(Fork *fork, PyObject *o)
     return fresh;
 }
 
+/* Is an object of this type equal to itself only, and hashed by its address? Then its copy takes
+   its place as a key, whatever it holds. */
+static int
+is_known_by_identity(PyTypeObject *type)
+{
+    return type->tp_hash == PyBaseObject_Type.tp_hash &&
+           type->tp_richcompare == PyBaseObject_Type.tp_richcompare;
+}
+
+/* Some keys are copied as well: fill the dict anew, in its order. */
+static int
+refill_dict(Fork *fork, PyObject *o, PyObject *fresh)
+{
+    PyDict_Clear(fresh);
+    Py_ssize_t at = 0;
+    PyObject *key, *value;
+    while (PyDict_Next(o, &at, &key, &value)) {
+        Py_INCREF(value);
+        PyObject *k = copy(fork, key), *v = NULL;
+        if (k != NULL && k != key && !is_known_by_identity(Py_TYPE(key))) {
+            refuse(o, "has a key that the model made and can change");
+            Py_CLEAR(k);
+        }
+        v = k == NULL ? NULL : copy(fork, value);
+        int rc = v == NULL ? -1 : PyDict_SetItem(fresh, k, v);
+        Py_DECREF(value);
+        Py_XDECREF(k);
+        Py_XDECREF(v);
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 static PyObject *
 copy_dict(Fork *fork, PyObject *o)
 {
@@ -334,12 +374,12 @@ copy_dict(Fork *fork, PyObject *o)
         if (!is_atomic(key)) {
             PyObject *k = copy(fork, key);
             Py_XDECREF(k);
-            if (k != key) { /* the key itself is owned: its place may change, so start over */
-                if (k != NULL) {
-                    refuse(o, "has a key that the model made and can change");
-                }
+            if (k == NULL || (k != key && refill_dict(fork, o, fresh) < 0)) {
                 Py_DECREF(fresh);
                 return NULL;
+            }
+            if (k != key) {
+                return fresh;
             }
         }
         if (is_atomic(value)) {
@@ -356,9 +396,9 @@ copy_dict(Fork *fork, PyObject *o)
     return fresh;
 }
 
-/* A set's order depends on its history, so the table is copied entry by entry, holes included. */
-static PyObject *
-copy_set(Fork *fork, PyObject *o)
+/* 0 if a set's members are all shared, -1 with an exception if one would have to be copied. */
+static int
+check_members(Fork *fork, PyObject *o)
 {
     PySetObject *from = (PySetObject *)o;
     for (Py_ssize_t i = 0; i <= from->mask; i++) {
@@ -367,21 +407,31 @@ copy_set(Fork *fork, PyObject *o)
             PyObject *c = copy(fork, key);
             Py_XDECREF(c);
             if (c != key) {
-                return c == NULL ? NULL
-                                 : refuse(o, "has a member that the model made and can change");
+                if (c != NULL) {
+                    refuse(o, is_known_by_identity(Py_TYPE(key))
+                                  ? "has a member that the model made and that is hashed by its "
+                                    "identity, so the set has another order in every run; a dict "
+                                    "(dict.fromkeys(...)) keeps its order"
+                                  : "has a member that the model made and can change");
+                }
+                return -1;
             }
         }
     }
-    PyObject *fresh = PySet_New(NULL);
-    if (fresh == NULL) {
-        return NULL;
-    }
-    PySetObject *to = (PySetObject *)fresh;
+    return 0;
+}
+
+/* A set's order depends on its history, so the table is copied entry by entry, holes included.
+   `fresh` is empty. */
+static int
+fill_set(PyObject *o, PyObject *fresh)
+{
+    PySetObject *from = (PySetObject *)o, *to = (PySetObject *)fresh;
     if (from->table != from->smalltable) {
         setentry *table = PyMem_Malloc((size_t)(from->mask + 1) * sizeof(setentry));
         if (table == NULL) {
-            Py_DECREF(fresh);
-            return PyErr_NoMemory();
+            PyErr_NoMemory();
+            return -1;
         }
         to->table = table;
     }
@@ -395,8 +445,15 @@ copy_set(Fork *fork, PyObject *o)
     to->used = from->used;
     to->mask = from->mask;
     to->finger = from->finger;
-    if (remember(fork, o, fresh) < 0) {
-        Py_DECREF(fresh);
+    return 0;
+}
+
+static PyObject *
+copy_set(Fork *fork, PyObject *o)
+{
+    PyObject *fresh = check_members(fork, o) < 0 ? NULL : PySet_New(NULL);
+    if (fresh == NULL || fill_set(o, fresh) < 0 || remember(fork, o, fresh) < 0) {
+        Py_XDECREF(fresh);
         return NULL;
     }
     return fresh;
@@ -405,19 +462,7 @@ copy_set(Fork *fork, PyObject *o)
 static PyObject *
 copy_frozenset(Fork *fork, PyObject *o)
 {
-    PySetObject *from = (PySetObject *)o;
-    for (Py_ssize_t i = 0; i <= from->mask; i++) {
-        PyObject *key = from->table[i].key;
-        if (key != NULL && from->table[i].hash != -1 && !is_atomic(key)) {
-            PyObject *c = copy(fork, key);
-            Py_XDECREF(c);
-            if (c != key) {
-                return c == NULL ? NULL
-                                 : refuse(o, "has a member that the model made and can change");
-            }
-        }
-    }
-    return shared(fork, o);
+    return check_members(fork, o) < 0 ? NULL : shared(fork, o);
 }
 
 static PyObject *
@@ -578,8 +623,8 @@ copy_builtin_method(Fork *fork, PyObject *o)
    words with each reference re-pointed; the type's own tp_traverse says which words those are. So
    `enumerate` gets an inner iterator of its own, and no struct is typed again here. */
 
-#define MAX_REFERENTS 16
-#define MAX_WORDS 32
+#define MAX_REFERENTS 64 /* tee keeps 57 values in one struct */
+#define MAX_WORDS 72
 
 typedef struct {
     PyObject *seen[MAX_REFERENTS];
@@ -749,6 +794,9 @@ copy_iterator(Fork *fork, PyObject *o)
     }
     PyObject **to = (PyObject **)((char *)fresh + sizeof(PyObject));
     memcpy(to, from, (size_t)words * sizeof(PyObject *));
+    if (type->tp_weaklistoffset > 0) { /* weak references are to the old one */
+        *(PyObject **)((char *)fresh + type->tp_weaklistoffset) = NULL;
+    }
     for (int i = 0; i < old.n; i++) {
         to[place[i]] = Py_NewRef(new[i]);
     }
@@ -857,7 +905,56 @@ proxy_record(PyObject *op, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+proxy_met(PyObject *op, PyObject *o)
+{
+    Proxy *self = (Proxy *)op;
+    PyObject *met = self->fork == NULL ? NULL : recall(self->fork, o);
+    return Py_NewRef(met == NULL ? Py_None : met);
+}
+
+static PyObject *
+proxy_fill_set(PyObject *op, PyObject *args)
+{
+    Proxy *self = (Proxy *)op;
+    PyObject *from, *to;
+    if (!PyArg_ParseTuple(args, "OO", &from, &to)) {
+        return NULL;
+    }
+    if (self->fork == NULL || !PySet_Check(from) || !PySet_Check(to) || PySet_GET_SIZE(to) > 0 ||
+        ((PySetObject *)to)->fill > 0) {
+        PyErr_SetString(PyExc_TypeError, "a set and an empty set are needed");
+        return NULL;
+    }
+    if (check_members(self->fork, from) < 0 || fill_set(from, to) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+proxy_notes(PyObject *op, void *Py_UNUSED(closure))
+{
+    Proxy *self = (Proxy *)op;
+    if (self->fork == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "this memo belongs to a fork that has ended");
+        return NULL;
+    }
+    if (self->fork->notes == NULL && (self->fork->notes = PyDict_New()) == NULL) {
+        return NULL;
+    }
+    return Py_NewRef(self->fork->notes);
+}
+
+static PyGetSetDef proxy_getset[] = {
+    {"notes", proxy_notes, NULL, "A dict that lives as long as the fork.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyMethodDef proxy_methods[] = {
+    {"met", proxy_met, METH_O, "met(old): the copy that this fork has made of `old`, or None."},
+    {"fill_set", proxy_fill_set, METH_VARARGS,
+     "fill_set(old, new): fill an empty set, in the order of the old one."},
     {"record", proxy_record, METH_VARARGS,
      "record(old, new): `new` is the copy of `old`; say so before copying what it holds, if that "
      "may lead back to `old`."},
@@ -872,6 +969,7 @@ static PyTypeObject ProxyType = {
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .tp_call = proxy_call,
     .tp_methods = proxy_methods,
+    .tp_getset = proxy_getset,
 };
 
 static PyObject *
@@ -896,9 +994,11 @@ proxy_close(PyObject *proxy)
 }
 
 /* What `classify(type)` said, by type: "share", "watch", "holds" (tensors, shared itself),
-   "iterate", a function (obj, memo) that copies, or a sentence that says why not. */
-static PyObject *rules, *classify;
-static PyObject *rule_share, *rule_watch, *rule_iterate, *rule_holds, *rule_refuse;
+   "iterate", "count", "group" (iterators), a function (obj, memo) that copies, or a sentence that
+   says why not. */
+static PyObject *rules, *classify, *copy_tensors;
+static PyObject *rule_share, *rule_watch, *rule_iterate, *rule_count, *rule_group, *rule_holds,
+    *rule_refuse;
 int watching = 0;
 
 static PyObject * /* a new reference */
@@ -937,13 +1037,22 @@ copy_by_rule(Fork *fork, PyObject *o)
     if (rule == NULL) {
         return NULL;
     }
-    if (rule == rule_share || rule == rule_watch || rule == rule_holds) {
+    if (rule == rule_watch || rule == rule_holds) {
+        Py_DECREF(rule);
+        if (!fork->tensors || copy_tensors == NULL) {
+            return Py_NewRef(o);
+        }
+        rule = Py_NewRef(copy_tensors);
+    }
+    if (rule == rule_share) {
         Py_DECREF(rule);
         return Py_NewRef(o);
     }
-    if (rule == rule_iterate) {
-        Py_DECREF(rule);
-        return copy_iterator(fork, o);
+    if (rule == rule_iterate || rule == rule_count || rule == rule_group) {
+        Py_DECREF(rule); /* these are kept elsewhere as well */
+        return rule == rule_iterate ? copy_iterator(fork, o)
+               : rule == rule_count ? copy_counting(fork, o)
+                                    : copy_grouping(fork, o);
     }
     PyObject *fresh = NULL, *proxy = NULL;
     if (PyUnicode_Check(rule)) {
@@ -1055,6 +1164,36 @@ copy(Fork *fork, PyObject *o)
     return c;
 }
 
+PyObject *
+fork_copy(Fork *fork, PyObject *o)
+{
+    return copy(fork, o);
+}
+
+PyObject *
+fork_met(Fork *fork, PyObject *o)
+{
+    return recall(fork, o);
+}
+
+int
+fork_remember(Fork *fork, PyObject *from, PyObject *to)
+{
+    return remember(fork, from, to);
+}
+
+PyObject *
+fork_refuse(PyObject *o, const char *why)
+{
+    return refuse(o, why);
+}
+
+PyObject *
+fork_iterator(Fork *fork, PyObject *o)
+{
+    return copy_iterator(fork, o);
+}
+
 /* --- generators ---------------------------------------------------------------------------- */
 
 /* Set just before a suspended generator is dropped: its finalizer then returns at once, and
@@ -1148,17 +1287,22 @@ failed:
 
 int
 fork_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *outside,
-                 PyObject **frames_out, PyObject **ambient_out)
+                 PyObject *kept, int tensors, PyObject **frames_out, PyObject **ambient_out)
 {
     Fork fork;
     fork_begin(&fork, outside);
+    fork.tensors = tensors;
     Py_ssize_t done = 0;
     int rc = -1;
     *ambient_out = NULL;
+    PyObject *copied = NULL;
+    if (kept != NULL && remember(&fork, kept, kept) < 0) {
+        goto done;
+    }
     /* Handlers first: they are the computation's own even where they are reachable from outside
        (the model wraps them), and every frame that holds one must find its copy in the memo. */
     Py_ssize_t width = PyTuple_GET_SIZE(ambient);
-    PyObject *copied = width == 0 ? Py_NewRef(ambient) : PyTuple_New(width);
+    copied = width == 0 ? Py_NewRef(ambient) : PyTuple_New(width);
     if (copied == NULL) {
         goto done;
     }
@@ -1591,10 +1735,11 @@ split_frames(PyObject *frames, PyObject ***items, Py_ssize_t *n)
 static PyObject *
 native_fork(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *frames, *ambient, *outside = NULL, **items;
+    PyObject *frames, *ambient, *outside = NULL, *kept = Py_None, **items;
+    int tensors = 0;
     Py_ssize_t n;
-    if (!PyArg_ParseTuple(args, "O!O!|O", &PyList_Type, &frames, &PyTuple_Type, &ambient,
-                          &outside) ||
+    if (!PyArg_ParseTuple(args, "O!O!|OOp", &PyList_Type, &frames, &PyTuple_Type, &ambient,
+                          &outside, &kept, &tensors) ||
         split_frames(frames, &items, &n) < 0) {
         return NULL;
     }
@@ -1612,7 +1757,8 @@ native_fork(PyObject *Py_UNUSED(module), PyObject *args)
         PyTuple_SET_ITEM(list, i, Py_NewRef(items[i]));
     }
     if (list != NULL && fork_computation(((PyTupleObject *)list)->ob_item, n, ambient, outside,
-                                         fresh, &ambient_copy) == 0) {
+                                         kept == Py_None ? NULL : kept, tensors, fresh,
+                                         &ambient_copy) == 0) {
         PyObject *frames_copy = PyList_New(n);
         if (frames_copy != NULL) {
             for (Py_ssize_t i = 0; i < n; i++) {
@@ -1733,12 +1879,14 @@ native_watch_holds(PyObject *Py_UNUSED(module), PyObject *watch)
 static PyObject *
 set_rules(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *function, *is_global_function, *table;
-    if (!PyArg_ParseTuple(args, "OOO!", &function, &is_global_function, &PyDict_Type, &table)) {
+    PyObject *function, *is_global_function, *table, *tensors;
+    if (!PyArg_ParseTuple(args, "OOO!O", &function, &is_global_function, &PyDict_Type, &table,
+                          &tensors)) {
         return NULL;
     }
     Py_XSETREF(classify, Py_NewRef(function));
     Py_XSETREF(is_global_class, Py_NewRef(is_global_function));
+    Py_XSETREF(copy_tensors, Py_NewRef(tensors));
     PySet_Clear(known_classes);
     PyDict_Clear(rules);
     Py_ssize_t at = 0;
@@ -1759,8 +1907,10 @@ set_rules(PyObject *Py_UNUSED(module), PyObject *args)
 
 static PyMethodDef clone_functions[] = {
     {"fork", native_fork, METH_VARARGS,
-     "fork(frames, ambient, outside=None) -> (frames, ambient): copies of suspended generators and "
-     "of the handlers on their stack, made with one memo.\n\nRaises CaptureError where something "
+     "fork(frames, ambient, outside=None, kept=None, tensors=False) -> (frames, ambient): copies of "
+     "suspended generators and of the handlers on their stack, made with one memo.\n\n`kept` is "
+     "an entry of the handler stack that is not copied; with `tensors`, tensors are copied and not "
+     "shared. Raises CaptureError where something "
      "cannot be copied; nothing has changed then."},
     {"freeze", native_freeze, METH_O,
      "freeze(frames): until thaw() gets what this returns, nothing can run the frames."},
@@ -1772,7 +1922,8 @@ static PyMethodDef clone_functions[] = {
     {"watch_holds", native_watch_holds, METH_O,
      "watch_holds(watch): has nothing that was watched changed since?"},
     {"set_rules", set_rules, METH_VARARGS,
-     "set_rules(classify, table): how instances of types that C does not know are forked."},
+     "set_rules(classify, is_global, table, copy_tensors): how instances of types that C does not "
+     "know are forked."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -1784,6 +1935,8 @@ clone_ready(PyObject *module)
     rule_share = PyUnicode_InternFromString("share");
     rule_watch = PyUnicode_InternFromString("watch");
     rule_iterate = PyUnicode_InternFromString("iterate");
+    rule_count = PyUnicode_InternFromString("count");
+    rule_group = PyUnicode_InternFromString("group");
     rule_holds = PyUnicode_InternFromString("holds");
     rule_refuse = PyUnicode_InternFromString("has no rule that says how a fork copies it");
     str_opaque = PyUnicode_InternFromString("fork_opaque");
@@ -1792,7 +1945,7 @@ clone_ready(PyObject *module)
     str_locals = PyUnicode_InternFromString("<locals>");
     str_untyped_storage = PyUnicode_InternFromString("untyped_storage");
     str_resizable = PyUnicode_InternFromString("resizable");
-    if (rules == NULL || known_classes == NULL || rule_share == NULL || rule_watch == NULL || rule_iterate == NULL || rule_holds == NULL ||
+    if (rules == NULL || known_classes == NULL || rule_share == NULL || rule_watch == NULL || rule_iterate == NULL || rule_count == NULL || rule_group == NULL || rule_holds == NULL ||
         rule_refuse == NULL || str_opaque == NULL || str_fork == NULL || str_version == NULL || str_locals == NULL ||
         str_untyped_storage == NULL || str_resizable == NULL ||
         PyType_Ready(&ProxyType) < 0 ||

@@ -106,7 +106,7 @@ frames_fork_whole(Frames *frames, PyObject *segment, PyObject *msg, PyObject *ou
     if (items == NULL || copies == NULL) {
         PyErr_NoMemory();
     }
-    else if (fork_computation(items, msg == NULL ? n : n + 1, segment, outside, copies,
+    else if (fork_computation(items, msg == NULL ? n : n + 1, segment, outside, NULL, 0, copies,
                               segment_fresh) == 0) {
         rc = 0;
         if (msg != NULL) {

@@ -4,6 +4,7 @@
    outside.c   which objects a computation did not make
    clone.c     a second copy of a suspended computation
    state_key.c what a suspended computation will do, as bytes
+   itertools.c iterators that own memory of their own
    explorer.c  the inner loop of enumeration
    returns.c   what frames in the same state have returned before
    tally.c     the histogram of return values
@@ -67,10 +68,20 @@ int outside_has(PyObject *outside, PyObject *o);
 /* --- clones (clone.c) --------------------------------------------------------------------- */
 
 int clone_ready(PyObject *module);
+
+/* For the files that copy one kind of object: one act of copying, with its memo. */
+typedef struct Fork Fork;
+PyObject *fork_copy(Fork *fork, PyObject *o);
+PyObject *fork_met(Fork *fork, PyObject *o); /* the copy made already: borrowed, or NULL */
+int fork_remember(Fork *fork, PyObject *from, PyObject *to);
+PyObject *fork_refuse(PyObject *o, const char *why); /* raises CaptureError, gives NULL */
+PyObject *fork_iterator(Fork *fork, PyObject *o);    /* word by word */
+
 /* Clone generators and ambient handlers together, with one memo. New references in `frames_out`.
    `watch` may be NULL. 0 or -1 with an exception (CaptureError: cannot be cloned). */
+/* `kept`, if not NULL, is a handler that is not copied; with `tensors`, tensors are copied. */
 int fork_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *outside,
-                     PyObject **frames_out, PyObject **ambient_out);
+                     PyObject *kept, int tensors, PyObject **frames_out, PyObject **ambient_out);
 /* Clone one suspended generator by itself. `aliased`: what was copied has other owners as well, so
    a frame that is copied another time could come to hold another copy. */
 PyObject *fork_frame(PyObject *frame, PyObject *outside, int *aliased);
@@ -126,6 +137,12 @@ Returns *returns_of(ReturnsTable *table, PyObject *frame, PyObject *outside);
 /* What a frame in that state returned when it was sent `sent`: borrowed, or NULL. */
 PyObject *returns_get(Returns *returns, PyObject *sent);
 int returns_put(Returns *returns, PyObject *sent, PyObject *returned);
+
+/* --- iterators that own memory (itertools.c) ----------------------------------------------- */
+
+int itertools_ready(void);
+PyObject *copy_counting(Fork *fork, PyObject *o); /* product, permutations, combinations */
+PyObject *copy_grouping(Fork *fork, PyObject *o); /* groupby, and the groups that it gives */
 
 /* --- enumeration (explorer.c) ------------------------------------------------------------- */
 
