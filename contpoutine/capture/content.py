@@ -155,6 +155,11 @@ def _of_instances(cls: type) -> Rule:
     how = copier(cls)
     if isinstance(how, str):
         return UNKEYABLE, how
+    for base in (set, collections.deque, collections.OrderedDict, collections.defaultdict):
+        if issubclass(cls, base):
+            return UNKEYABLE, f"derives from {base.__name__}, and has no rule that says what it holds"
+    if issubclass(cls, (int, float, complex, str, bytes)):
+        return UNKEYABLE, "is a value of a class of its own, and has attributes"
     slots = tuple(
         member
         for ancestor in cls.__mro__

@@ -105,9 +105,12 @@ WORD_BY_WORD: tuple[type, ...] = (
     itertools.compress,
     itertools.zip_longest,
     itertools.pairwise,
+    getattr(itertools, "batched", itertools.pairwise),  # from 3.12 on
+)
+# The same, but what lies in a word that is not in use yet is anything at all.
+TEE: tuple[type, ...] = (
     type(itertools.tee(())[0]),
     itertools._tee_dataobject,  # type: ignore[attr-defined]
-    getattr(itertools, "batched", itertools.pairwise),  # from 3.12 on
 )
 COUNTING: tuple[type, ...] = (
     itertools.product,
@@ -241,6 +244,7 @@ def _copy_proxy(old: Any, memo: Any) -> Any:
 RULES: dict[type, Rule] = {
     **dict.fromkeys(IMMUTABLE, SHARE),
     **dict.fromkeys(WORD_BY_WORD, ITERATE),
+    **dict.fromkeys(TEE, ITERATE),
     **dict.fromkeys(COUNTING, COUNT),
     **dict.fromkeys(GROUPING, GROUP),
     type(iter(_Sequence())): ITERATE,

@@ -70,14 +70,13 @@ class NativeProvider(_Records):
     """Copies by the C extension."""
 
     def __init__(self, native: ModuleType) -> None:
-        self._set_rules = native.set_rules
+        self._native = native
         self.learn()
         native.set_pure_rest(pure_rest.reads_before_return)
         native.set_skipped_packages(
             frozenset(sys.stdlib_module_names)
             | {"contpoutine", "torch", "numpy", "pyro", "pandas", "scipy", "matplotlib"}
         )
-        native.set_key_rules(content_rule, live_slots)
         self._outside = native.Outside
         self._state_key = native.state_key
         self.still_shared = tensors.still_shared
@@ -89,9 +88,10 @@ class NativeProvider(_Records):
         self.watch_holds = native.watch_holds
 
     def learn(self) -> None:
-        self._set_rules(
+        self._native.set_rules(
             ownership.classify, ownership.is_global, ownership.RULES, tensors.copy_tensors
         )
+        self._native.set_key_rules(content_rule, live_slots)
 
     def outside(self, roots: tuple[Any, ...], parent: Any) -> Any:
         return self._outside(roots, parent)
