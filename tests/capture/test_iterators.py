@@ -480,7 +480,7 @@ def test_groupby_and_the_group_that_it_gave_last():
                 seen.append(next(group, "no more"))
         return seen
 
-    assert_law(model, seeds=2)
+    assert_law(model, orders=2)
 
 
 def test_a_group_that_was_left_behind_stays_empty():
