@@ -141,6 +141,9 @@ def _named_tuple(x: Any) -> Parts:
     return tuple(x), tuple(getattr(x, "__dict__", {}).items())
 
 
+_UNREAD = (set, collections.deque, collections.OrderedDict, collections.defaultdict)
+
+
 def _of_instances(cls: type) -> Rule:
     """Classes that were written in Python, whatever they hold; others are told by what a fork does
     with them: where it shares them, they are told by identity."""
@@ -155,9 +158,8 @@ def _of_instances(cls: type) -> Rule:
     how = copier(cls)
     if isinstance(how, str):
         return UNKEYABLE, how
-    for base in (set, collections.deque, collections.OrderedDict, collections.defaultdict):
-        if issubclass(cls, base):
-            return UNKEYABLE, f"derives from {base.__name__}, and has no rule that says what it holds"
+    if issubclass(cls, _UNREAD):
+        return UNKEYABLE, "derives from a container whose items no rule reads"
     if issubclass(cls, (int, float, complex, str, bytes)):
         return UNKEYABLE, "is a value of a class of its own, and has attributes"
     slots = tuple(
