@@ -130,6 +130,14 @@ class OutsideSupportError(ContpoutineError, ValueError):
     """An observed value lies outside the support of its distribution."""
 
 
+class SymbolicValueError(ContpoutineError, TypeError):
+    """A value that `poutine.delayed` keeps symbolic was used where its number is needed."""
+
+
+class SymbolicAttributeError(SymbolicValueError, AttributeError):
+    """An attribute or a method of a number was asked of a value that is kept symbolic."""
+
+
 class BadWeightError(ContpoutineError, ValueError):
     """A weight is NaN or plus infinity, so no posterior can be computed from it."""
 

@@ -29,8 +29,9 @@ from contpoutine.distributions.light import (
 )
 from contpoutine.distributions.numbers import plain_number, probability
 from contpoutine.distributions.parameters import as_parameter, check_parameter
+from contpoutine.distributions.symbolic import defer
 from contpoutine.distributions.value_tensors import value_tensors
-from contpoutine.errors import DistributionError
+from contpoutine.errors import DistributionError, SymbolicValueError
 
 _CPU = torch.device("cpu")
 _kept_probs: dict[Any, Choices] = {}
@@ -85,7 +86,11 @@ class Bernoulli(Light, td.Bernoulli):
         name, given = one_of("Bernoulli", probs, logits)
         given = as_parameter(given)
         if not isinstance(given, torch.Tensor):
-            given = plain_number(given, f"Bernoulli({name})")
+            try:
+                given = plain_number(given, f"Bernoulli({name})")
+            except SymbolicValueError:
+                defer(self, type(self), probs=probs, logits=logits)
+                return
         self._sleep({name: given}, validate_args)
         if validate_args is None:
             self._check(name, given)

@@ -20,6 +20,7 @@ from contpoutine.distributions.exact import categories_from_logits, categories_f
 from contpoutine.distributions.light import LazyParameter, Light, keep, one_of, scalar_number
 from contpoutine.distributions.numbers import refuse_request
 from contpoutine.distributions.parameters import as_parameter
+from contpoutine.distributions.symbolic import Symbolic, defer
 from contpoutine.distributions.value_tensors import untouched, value_tensors
 from contpoutine.errors import DistributionError
 
@@ -62,6 +63,9 @@ class Categorical(Light, td.Categorical):
         name, given = one_of("Categorical", probs, logits)
         if not _is_plain_row(given):
             refuse_request(given)
+            if isinstance(given, Symbolic):
+                defer(self, type(self), probs=probs, logits=logits)
+                return
             given = as_parameter(given)
             if not isinstance(given, torch.Tensor) or given.dim() < 1 or given.shape[-1] < 1:
                 raise DistributionError(

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Self, SupportsFloat, TypeVar, cast, final
 
 from contpoutine.distributions.content import content_key, hold_tensor_type, is_tensor
 from contpoutine.distributions.numbers import plain_number, probability, refuse_request
+from contpoutine.distributions.symbolic import SymbolicDistribution, defer
 from contpoutine.distributions.table import Columns, FiniteDistribution, build, seal
 from contpoutine.errors import (
     BadWeightError,
     DistributionError,
     EmptySupportError,
+    SymbolicValueError,
     UnperformedEffectError,
 )
 
@@ -85,7 +87,10 @@ class Flip(FiniteDistribution[bool]):
 
 
 def _make_flip(p: SupportsFloat) -> Flip:
-    number = probability(p, "Flip(p)")
+    try:
+        number = probability(p, "Flip(p)")
+    except SymbolicValueError:
+        return cast(Flip, defer(SymbolicDistribution(), Flip, p=p))
     if number == 1.0:
         flip = build(Flip, (True,), (0.0,), (False,), (number,))
     elif number == 0.0:

@@ -13,7 +13,8 @@ from contpoutine.distributions.choices import checked_weight
 from contpoutine.distributions.light import Light, scalar_number
 from contpoutine.distributions.numbers import plain_number
 from contpoutine.distributions.parameters import as_parameter, check_parameter
-from contpoutine.errors import DistributionError
+from contpoutine.distributions.symbolic import defer
+from contpoutine.errors import DistributionError, SymbolicValueError
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
@@ -40,10 +41,14 @@ class Normal(Light, td.Normal):
         scale: torch.Tensor | float | list[Any],
         validate_args: bool | None = None,
     ) -> None:
-        arguments = {
-            "loc": _tensor_or_number(loc, "Normal(loc)"),
-            "scale": _tensor_or_number(scale, "Normal(scale)"),
-        }
+        try:
+            arguments = {
+                "loc": _tensor_or_number(loc, "Normal(loc)"),
+                "scale": _tensor_or_number(scale, "Normal(scale)"),
+            }
+        except SymbolicValueError:
+            defer(self, type(self), loc=loc, scale=scale)
+            return
         self._sleep(arguments, validate_args)
         if validate_args is None:
             self._check(arguments)

@@ -6,7 +6,7 @@ import math
 from typing import Any, SupportsFloat
 
 from contpoutine.core.message import Message, PureMessage
-from contpoutine.errors import DistributionError, UnperformedEffectError
+from contpoutine.errors import DistributionError, SymbolicValueError, UnperformedEffectError
 
 _REQUESTS = (Message, PureMessage)
 
@@ -27,6 +27,7 @@ def plain_number(value: SupportsFloat | Any, what: str) -> float:
         DistributionError: it is no number, has more than one element, or needs gradients, which
             a plain number would silently cut off.
         UnperformedEffectError: it is an effect request that was never yielded.
+        SymbolicValueError: its number is not known.
     """
     if isinstance(value, float):
         return value
@@ -39,7 +40,7 @@ def plain_number(value: SupportsFloat | Any, what: str) -> float:
     if not isinstance(value, str | bytes | bytearray):
         try:
             return float(value)
-        except UnperformedEffectError:
+        except (UnperformedEffectError, SymbolicValueError):
             raise
         except (TypeError, ValueError, RuntimeError, OverflowError):
             pass

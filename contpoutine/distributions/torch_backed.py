@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 from typing import Any
 
 import torch.distributions as td
@@ -19,6 +20,7 @@ from contpoutine.distributions.categorical import Categorical
 from contpoutine.distributions.empirical import Empirical
 from contpoutine.distributions.normal import Normal
 from contpoutine.distributions.parameters import as_parameter, check_parameters
+from contpoutine.distributions.symbolic import Symbolic, defer
 from contpoutine.distributions.torch_distribution import Independent, Masked, TorchDistribution
 from contpoutine.errors import DistributionError
 
@@ -72,6 +74,10 @@ def _subclass(torch_class: type[td.Distribution]) -> type[td.Distribution]:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         arguments = [as_parameter(value) for value in args]
         named_arguments = {key: as_parameter(value) for key, value in kwargs.items()}
+        if any([isinstance(x, Symbolic) for x in (*arguments, *named_arguments.values())]):  # noqa: C419
+            given = inspect.signature(torch_class).bind(*arguments, **named_arguments).arguments
+            defer(self, type(self), **given)
+            return
         try:
             torch_class.__init__(self, *arguments, **named_arguments)
         except ValueError as error:

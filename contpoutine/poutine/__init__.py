@@ -17,6 +17,8 @@ from contpoutine.poutine import (
     trace_struct,
     util,
 )
+from contpoutine.poutine.delay.handler import delayed, posterior
+from contpoutine.poutine.delay.take_number import realize
 from contpoutine.poutine.handlers import block, broadcast, condition, escape, queue, replay, trace
 from contpoutine.poutine.runtime import NonlocalExit
 from contpoutine.poutine.trace_struct import Trace
@@ -30,13 +32,16 @@ __all__ = [
     "broadcast_messenger",
     "condition",
     "condition_messenger",
+    "delayed",
     "escape",
     "escape_messenger",
     "handlers",
     "indep_messenger",
     "messenger",
     "plate_messenger",
+    "posterior",
     "queue",
+    "realize",
     "replay",
     "replay_messenger",
     "runtime",
