@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 import contpoutine as cp
 from tests.capture.law import WORKING, strategy
@@ -115,3 +116,45 @@ def test_the_queens_print_a_board(printed):
         "6 queens: 4 solutions, 742 dead ends",
         "7 queens: 40 solutions, 3,033 dead ends",
     ]
+
+
+# --- mixture
+
+
+def test_the_mixture_is_the_sum_over_all_assignments(printed):
+    mixture = load("mixture")
+    times = torch.tensor(mixture.MINUTES, dtype=torch.float64)
+    eye = torch.eye(len(times), dtype=torch.float64)
+    weights, fast_means, slow_means = [], [], []
+    assignments = list(itertools.product((True, False), repeat=len(times)))
+    for assignment in assignments:
+        fast = torch.tensor(assignment, dtype=torch.float64)
+        slow = 1.0 - fast
+        n = int(fast.sum())
+        # Beta(2, 2) and its coins; two normal centres and their times
+        log_weight = sum(map(math.lgamma, (2 + n, 2 + len(times) - n, 4)))
+        log_weight -= math.lgamma(4 + len(times))
+        mean = 40.0 * fast + 55.0 * slow
+        cov = 25.0 * (torch.outer(fast, fast) + torch.outer(slow, slow)) + 4.0 * eye
+        normal = torch.distributions.MultivariateNormal(mean, cov)
+        weights.append(log_weight + float(normal.log_prob(times)))
+        gain = torch.linalg.solve(cov, times - mean)
+        fast_means.append(40.0 + 25.0 * float(fast @ gain))
+        slow_means.append(55.0 + 25.0 * float(slow @ gain))
+    log_weights = torch.tensor(weights, dtype=torch.float64)
+    evidence = float(log_weights.logsumexp(0))
+    probabilities = (log_weights - evidence).exp()
+
+    lines = printed("mixture").splitlines()
+    for i in range(len(times)):
+        is_fast = torch.tensor([assignment[i] for assignment in assignments])
+        assert lines[1 + i].split()[1] == f"{float(probabilities[is_fast].sum()):.4f}"
+    best = int(probabilities.argmax())
+    named = "".join("f" if x else "s" for x in assignments[best])
+    assert lines[9] == (
+        f"{named}: {float(probabilities[best]):.4f}, "
+        f"around {fast_means[best]:.2f} and {slow_means[best]:.2f}"
+    )
+    fast = float(probabilities @ torch.tensor(fast_means, dtype=torch.float64))
+    slow = float(probabilities @ torch.tensor(slow_means, dtype=torch.float64))
+    assert lines[11] == f"centres: {fast:.4f} and {slow:.4f}; log evidence {evidence:.6f}"
