@@ -16,7 +16,7 @@ control handlers may resume the same suspended computation again and again.
 """
 
 from contpoutine import capture, core, distributions, errors, infer, optim, poutine
-from contpoutine.capture import Capabilities, capabilities, fork
+from contpoutine.capture import Capabilities, capabilities, explain, fork
 from contpoutine.core.effectful import effectful, operation
 from contpoutine.core.handler import Handler, handle
 from contpoutine.core.machine import run
@@ -49,6 +49,7 @@ __all__ = [
     "distributions",
     "effectful",
     "errors",
+    "explain",
     "factor",
     "fork",
     "get_param_store",

@@ -84,7 +84,19 @@ class FinishedError(ContpoutineError, RuntimeError):
 
 
 class CaptureError(ContpoutineError, TypeError):
-    """A suspended computation holds something that the clone strategy cannot copy."""
+    """A suspended computation holds something that the clone strategy cannot copy.
+
+    Attributes:
+        place: what holds it, such as "local 'file'"; None where no frame is to blame.
+        function, filename, line: the frame that holds it, and where that frame waits.
+        reason: what cannot be copied, and why.
+    """
+
+    place: str | None = None
+    function: str | None = None
+    filename: str | None = None
+    line: int | None = None
+    reason: str | None = None
 
 
 class SharedIteratorError(CaptureError):

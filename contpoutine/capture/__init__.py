@@ -4,6 +4,7 @@ Importing this package makes native capture available to the machine in `contpou
 """
 
 from contpoutine.capture import fork
+from contpoutine.capture.explain import Explanation, explain
 from contpoutine.capture.provide import Capabilities, capabilities
 
-__all__ = ["Capabilities", "capabilities", "fork"]
+__all__ = ["Capabilities", "Explanation", "capabilities", "explain", "fork"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast, get_args
@@ -163,6 +164,10 @@ def _default_strategy() -> Strategy:
 
 _asked: Strategy = _default_strategy()
 STRATEGY: ContextVar[Strategy] = ContextVar("contpoutine_capture", default=_asked)
+
+
+WITNESS: ContextVar[Callable[[Any], None] | None] = ContextVar("contpoutine_witness", default=None)
+"""Who is told of each continuation as it is captured: `explain`, while it runs a model."""
 
 
 def provide(provider: Provider) -> None:

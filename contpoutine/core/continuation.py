@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from contpoutine.core.ambient import AMBIENT
-from contpoutine.core.capture import STRATEGY, Frames, Segment, provider
+from contpoutine.core.capture import STRATEGY, WITNESS, Frames, Segment, provider
 from contpoutine.core.messenger import Messenger
 from contpoutine.core.record import Answer
 from contpoutine.errors import CaptureError, FinishedError
@@ -166,6 +166,9 @@ class Continuation:
         self.strategy = STRATEGY.get()
         self.why_replayed: str | None = None
         self._watch = provider().watch(frames, segment, self.origin.outside)
+        witness = WITNESS.get()
+        if witness is not None:
+            witness(self)
 
     def __call__(self, value: Any = None) -> Any:
         """Resume with `value` as the answer to the effect."""

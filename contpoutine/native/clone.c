@@ -181,6 +181,26 @@ refuse(PyObject *o, const char *why)
 #define EXCEPTION_SLOT (-1)
 #define LOCALS_SLOT (-2)
 
+/* Give the error in flight the attributes of a CaptureError that a program can read. */
+static void
+tell_place(PyObject *place, PyCodeObject *code, int line, PyObject *refused)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    PyObject *number = PyLong_FromLong(line), *reason = PyObject_Str(refused);
+    if (number == NULL || reason == NULL || PyObject_SetAttrString(value, "place", place) < 0 ||
+        PyObject_SetAttrString(value, "function", code->co_qualname) < 0 ||
+        PyObject_SetAttrString(value, "filename", code->co_filename) < 0 ||
+        PyObject_SetAttrString(value, "line", number) < 0 ||
+        PyObject_SetAttrString(value, "reason", reason) < 0) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(number);
+    Py_XDECREF(reason);
+    PyErr_Restore(type, value, traceback);
+}
+
 /* Say in the error in flight which frame and slot holds the object that was refused. */
 static void
 locate(Fork *fork, Frame *frame, int slot)
@@ -202,8 +222,10 @@ locate(Fork *fork, Frame *frame, int slot)
                                             "the value stack (a `for`, `with` or `yield from`, or "
                                             "an expression around the yield)");
     if (place != NULL) {
+        int line = compat_frame_line(frame);
         PyErr_Format(err_capture, "%U in %U at %U:%d holds what a clone cannot copy: %S", place,
-                     code->co_qualname, code->co_filename, compat_frame_line(frame), value);
+                     code->co_qualname, code->co_filename, line, value);
+        tell_place(place, code, line, value);
         Py_DECREF(place);
     }
     Py_XDECREF(type);

@@ -355,3 +355,22 @@ def test_a_read_only_array_stays_read_only():
         return x.flags.writeable, x.sum(), a, b, y.tolist()
 
     assert_law(model, strategies=REPLAYED)
+
+
+def test_explain_names_the_tensor_that_is_changed_in_place():
+    import contpoutine.distributions as dist
+
+    def model():
+        total, other = torch.zeros(1), torch.ones(1)
+        for i in range(2):
+            total += yield cp.sample(f"x{i}", dist.Flip(0.5))
+        with torch.no_grad():
+            yield cp.sample("y", dist.Flip(0.5))
+        return float(total + other)
+
+    found = cp.explain(model)
+    notes = {note.kind: note.text for note in found.notes}
+    assert "`with torch.no_grad()`" in notes["switch"]
+    if cp.capabilities().native:
+        assert "in local 'total'" in notes["tensor"]
+        assert sum(note.kind == "tensor" for note in found.notes) == 1
