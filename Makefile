@@ -3,7 +3,8 @@
 #   make test     all tests, on the Python of .venv
 #   make check    ruff, mypy strict, import-linter, and the C code with warnings as errors
 #   make matrix   the torch-free tests of core and capture on every supported Python found here
-#   make laws     the law of resumption on many drawn models (LAWS=20000 of them)
+#   make conformance  CPython's own generator tests, with each generator living on in its clones
+#   make laws     the law of resumption on many drawn models (LAWS=100000 of them)
 #   make sanitize core and capture under the address and undefined-behaviour sanitizers
 #   make fuzz     fork, resume, throw, close, trace and drop at random (SECONDS=60, SEED=1)
 #   make bench    the full benchmark, with WebPPL where node and npm are there
@@ -26,7 +27,9 @@ SANITIZED := build/sanitized
 SANITIZE = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=. $(abspath $(PY)) -X faulthandler
 
-.PHONY: demo test check bench matrix laws sanitize fuzz build clean
+LAWS ?= 100000
+
+.PHONY: demo test check bench matrix conformance laws sanitize fuzz build clean
 
 demo: $(BUILT)
 	$(PY) -m benchmarks --quick $(ARGS)
@@ -44,8 +47,11 @@ check: $(BUILT)
 matrix:
 	$(PYTHON) tests/matrix.py $(ARGS)
 
+conformance: $(BUILT)
+	$(PY) tests/conformance/run.py $(ARGS)
+
 laws: $(BUILT)
-	LAWS=$(or $(LAWS),20000) $(PY) -m pytest tests/capture/test_drawn.py $(ARGS)
+	LAWS=$(LAWS) $(PY) -m pytest tests/capture/test_drawn.py tests/capture/test_stateful.py $(ARGS)
 
 fuzz: $(BUILT)
 	$(PY) -X faulthandler tests/leaks/scenarios.py fuzz $(or $(SECONDS),60) $(or $(SEED),1)

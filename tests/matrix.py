@@ -4,7 +4,8 @@
 
 Each Python gets an environment of its own (`.venv-3.12`, ...) with pytest and hypothesis and no
 dependency of the package, so these tests also show that `core` and `capture` load without torch.
-The native part is compiled for each with warnings as errors. A Python that is not found is named
+The native part is compiled for each with warnings as errors, and CPython's own generator tests run on
+clones (see tests/conformance). A Python that is not found is named
 and skipped; with `--strict`, a missing Python and an inactive native capture are failures.
 
 A version manager's shim may be on PATH and answer nothing but an error, so an interpreter counts
@@ -23,6 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("3.11", "3.12", "3.13")
 TESTS = ("tests/core", "tests/capture", "tests/testing", "tests/examples/test_minicont.py")
+CONFORMANCE = "tests/conformance/run.py"
 LAWS = "400"  # drawn models; the ordinary run draws more
 REQUIREMENTS = ("pytest", "hypothesis", "setuptools")
 
@@ -116,7 +118,11 @@ def check(version: str, interpreter: Path, strict: bool, arguments: list[str]) -
         *arguments,
     ]
     settings = {"LAWS": LAWS} | os.environ
-    return subprocess.run(tests, cwd=ROOT, env=settings, check=False).returncode == 0
+    passed = subprocess.run(tests, cwd=ROOT, env=settings, check=False).returncode == 0
+    if native.stdout.strip() == "native" and not arguments:
+        sys.stdout.flush()
+        passed &= subprocess.run([python, CONFORMANCE], cwd=ROOT, check=False).returncode == 0
+    return passed
 
 
 def main(arguments: list[str]) -> int:

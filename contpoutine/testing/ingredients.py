@@ -240,7 +240,7 @@ INGREDIENTS = (
             "            log.append('caught')",
             "            yield -1",
             "        finally:",
-            "            xs.append(i)",
+            "            got = None",  # what a finalizer changes, it changes at no certain time
             "    return n",
             "def outer(n):",
             "    log.append((yield from gen(n)))",
@@ -273,7 +273,7 @@ INGREDIENTS = (
     Ingredient(
         "stack",
         ("stack = ExitStack()", "stack.callback(log.append, xs)"),
-        ("stack.callback(xs.append, VALUE)", "stack.enter_context(managed(log))", "stack.close()"),
+        ("stack.callback(xs.append, VALUE)", "stack.enter_context(Guard(log))", "stack.close()"),
         managers=("with ExitStack() as stack:", "with stack:"),
     ),
 )
