@@ -5,8 +5,8 @@
 Each Python gets an environment of its own (`.venv-3.12`, ...) with pytest and hypothesis and no
 dependency of the package, so these tests also show that `core` and `capture` load without torch.
 The native part is compiled for each with warnings as errors, and CPython's own generator tests run on
-clones (see tests/conformance). A Python that is not found is named
-and skipped; with `--strict`, a missing Python and an inactive native capture are failures.
+clones (see tests/conformance/run.py). A Python that is not found is named and skipped; with
+`--strict`, a missing Python and an inactive native capture are failures.
 
 A version manager's shim may be on PATH and answer nothing but an error, so an interpreter counts
 only once it has run and said which version it is.
