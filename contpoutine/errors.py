@@ -154,6 +154,14 @@ class BadWeightError(ContpoutineError, ValueError):
     """A weight is NaN or plus infinity, so no posterior can be computed from it."""
 
 
+class UnboundedWeightError(ContpoutineError, ValueError):
+    """The weights of a program that loops add up without bound, so it has no posterior."""
+
+
+class SecondDerivativeError(ContpoutineError, RuntimeError):
+    """A second derivative of a log-evidence that can be differentiated once."""
+
+
 class ZeroEvidenceError(ContpoutineError, ValueError):
     """Every execution has weight zero, so there is nothing to normalise."""
 

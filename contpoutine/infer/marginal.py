@@ -116,7 +116,11 @@ class Marginal(Mapping[Any, float]):
     @cached_property
     def _entries(self) -> dict[Hashable, tuple[Any, float]]:
         """The pairs by content, made when somebody looks a value up."""
-        return {entry_key(value): (value, p) for value, p in self._pairs}
+        return {self._key_of(value): (value, p) for value, p in self._pairs}
+
+    @staticmethod
+    def _key_of(value: Any) -> Hashable:
+        return entry_key(value)
 
     def __getitem__(self, value: Any) -> float:
         key = self._key(value)
@@ -150,7 +154,7 @@ class Marginal(Mapping[Any, float]):
     __hash__ = None  # type: ignore[assignment]
 
     def _key(self, value: Any) -> Hashable:
-        key = entry_key(value)
+        key = self._key_of(value)
         if key in self._entries:
             return key
         number = _plain(value)
@@ -360,6 +364,33 @@ class Marginal(Mapping[Any, float]):
     def _listing(self) -> str:
         shown = [showing.value(value) for value, _ in self._ordered()[:4]]
         return ", ".join(shown) + (", ..." if len(self) > 4 else "")
+
+
+class JointMarginal(Marginal):
+    """The distribution of several sites together, over tuples of their values.
+
+    A tuple whose numbers are there in other types only finds the first entry that equals it.
+    """
+
+    @staticmethod
+    def _key_of(value: Any) -> Hashable:
+        return tuple(map(entry_key, value)) if isinstance(value, tuple) else entry_key(value)
+
+    def _key(self, value: Any) -> Hashable:
+        key = super()._key(value)
+        if key is _NEVER_SEEN and isinstance(value, tuple):
+            for known, (seen, _) in self._entries.items():
+                if len(seen) == len(value) and all(map(_is_same, seen, value)):
+                    return known
+        return key
+
+    def _about(self) -> str:
+        return f"sites {self.name}"
+
+
+def _is_same(seen: Any, asked: Any) -> bool:
+    a, b = _plain(seen), _plain(asked)
+    return entry_key(seen) == entry_key(asked) if a is None or b is None else bool(a == b)
 
 
 def _plain(value: Any) -> Any:

@@ -1,8 +1,8 @@
-"""The posterior that an enumeration gives: the finished executions and their weights.
+"""The posterior that an enumeration gives, and every question that it answers.
 
-Every question is a sweep over the columns of the execution tree, and nothing walks a path from the
-root for each execution. Weights are kept relative to the heaviest one, and sums that decide an
-answer are exact (`math.fsum`).
+What was explored is an execution tree or, where equal states were merged, a state graph. The
+questions are the same, and so are the answers; how they are computed is `infer.tree_answers` and
+`infer.graph_answers`.
 
 A partial result, of an enumeration that a budget stopped, answers for the executions that it
 finished: its probabilities are conditional on them, its `log_evidence` is a lower bound. It is
@@ -12,94 +12,43 @@ holds for the exact answer.
 
 from __future__ import annotations
 
-import difflib
-import heapq
 import math
 import operator
-import random
 import re
-from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from contpoutine.core.native import native
 from contpoutine.distributions.content import is_tensor
 from contpoutine.distributions.exact import log_sum_exp
-from contpoutine.errors import (
-    AmbiguousSiteError,
-    MissingDependencyError,
-    UnknownSiteError,
-    ZeroEvidenceError,
-)
+from contpoutine.errors import MissingDependencyError, ZeroEvidenceError
 from contpoutine.infer import showing
-from contpoutine.infer.marginal import Marginal, entry_key
+from contpoutine.infer.answers import Answers, grouped_tuples
+from contpoutine.infer.cycles import Limit
+from contpoutine.infer.execution import Execution, some
+from contpoutine.infer.graph_answers import GraphAnswers
+from contpoutine.infer.marginal import JointMarginal, Marginal
+from contpoutine.infer.state_graph import StateGraph
 from contpoutine.infer.tree import Tree
+from contpoutine.infer.tree_answers import TreeAnswers
 
 if TYPE_CHECKING:
     import pandas
+    import torch
 
-_PLAIN_TYPES = frozenset({int, bool, float, str, bytes, type(None)})
-_NUMBER_TYPES = frozenset({int, bool, float})
 _SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """One finished execution.
-
-    Attributes:
-        value: what the model returned.
-        choices: (site name, value) of each choice and deterministic site, first one first.
-        probability: its posterior probability.
-        log_weight: its joint log-weight, prior times likelihood.
-    """
-
-    value: Any
-    choices: tuple[tuple[str, Any], ...]
-    probability: float
-    log_weight: float
-
-    def __getitem__(self, site: str) -> Any:
-        """The value of a site.
-
-        Raises:
-            UnknownSiteError: the site is not on this execution.
-            AmbiguousSiteError: it is there more than once; look into `choices`.
-        """
-        found = [value for name, value in self.choices if name == site]
-        if len(found) == 1:
-            return found[0]
-        if not found:
-            known = dict.fromkeys(name for name, _ in self.choices)
-            raise UnknownSiteError(_unknown(site, known, "this execution"))
-        raise AmbiguousSiteError(
-            f"site {site!r} occurs {len(found)} times in this execution, with the values "
-            f"{found}; they are in `execution.choices`."
-        )
-
-    def __repr__(self) -> str:
-        choices = ", ".join([f"{name}={showing.value(value)}" for name, value in self.choices])
-        return (
-            f"Execution({showing.value(self.value)}, probability "
-            f"{showing.number(self.probability)}: {choices or 'no choices'})"
-        )
+_LARGEST = 10**15  # of the numbers that are written out
 
 
 class Posterior:
     """What an enumeration found out; `infer.enumerate(model)(*args)` makes it.
 
     Attributes:
-        tree: the execution tree, in columns.
         complete: whether every execution was explored. If not, every answer is about the explored
             executions only, and conditional on them.
         exact: False where some site was drawn at random instead of enumerated. Every answer, bounds
             included, is then one given what was drawn, and another run gives another.
-        explored_mass: the prior probability of the executions that were finished, or given up at
-            weight zero.
-        frontier_mass: the prior probability of what was left out.
         branches: how many choice-value edges were followed.
         notes: what a reader should know, such as why a capture fell back on replay.
 
@@ -116,43 +65,119 @@ class Posterior:
 
     def __init__(
         self,
-        tree: Tree,
+        explored: Tree | StateGraph,
         *,
         complete: bool,
-        explored_mass: float,
-        frontier_log_priors: Sequence[float],
-        frontier_log_weights: Sequence[float],
+        explored_mass: float | None = None,
+        frontier_log_priors: Sequence[float] = (),
+        frontier_log_weights: Sequence[float] = (),
         likelihood_bounded: bool,
         branches: int,
         notes: Sequence[str] = (),
         exact: bool = True,
+        tolerance: float = 1e-12,
     ) -> None:
-        self.tree, self.complete, self.branches = tree, complete, branches
+        """Made by `infer.enumerate`.
+
+        Args:
+            explored: what was explored. A graph knows its frontier itself, so that the next three
+                are for a tree.
+            explored_mass: the prior mass of the executions that were finished or given up.
+            frontier_log_priors: the log-prior of each execution that was left out.
+            frontier_log_weights: its log-weight.
+            likelihood_bounded: whether no likelihood above 1 was met.
+            tolerance: how well sums over loops are solved.
+        """
+        self._graph = self._tree = None
+        if isinstance(explored, StateGraph):
+            self._graph = explored
+            self._answers: Answers = GraphAnswers(explored, tolerance)
+        else:
+            self._tree = explored
+            self._answers = TreeAnswers(explored)
+        self.complete, self.branches = complete, branches
         self.exact = exact
-        self.explored_mass = explored_mass
-        self.frontier_mass = math.fsum([math.exp(x) for x in frontier_log_priors])
         self.notes = tuple(notes)
-        self._frontier_log_weight = log_sum_exp(frontier_log_weights)
+        self._explored_mass = explored_mass
+        self._frontier = frontier_log_priors, frontier_log_weights
         self._likelihood_bounded = likelihood_bounded
-        self._top = max(tree.leaf_log_weights, default=-math.inf)
+
+    # --- what was explored ----------------------------------------------------------------------
+
+    @property
+    def tree(self) -> Tree:
+        """The execution tree, in columns; of an enumeration without merging."""
+        if self._tree is None:
+            raise AttributeError(
+                "equal states were merged: there is no tree, but `posterior.graph`"
+            )
+        return self._tree
+
+    @property
+    def graph(self) -> StateGraph:
+        """The state graph, in columns; of an enumeration with merging."""
+        if self._graph is None:
+            raise AttributeError(
+                "states were not merged, so there is no graph, but `posterior.tree`; "
+                "`infer.enumerate(model, merge=True)` makes one"
+            )
+        return self._graph
+
+    @property
+    def limit(self) -> Limit | None:
+        """Where a program loops or calls itself without bound: how well its sums are solved.
+
+        None where nothing does, and every sum has finitely many terms.
+        """
+        answers = self._answers
+        return answers.sums.limit if isinstance(answers, GraphAnswers) else None
+
+    @property
+    def executions(self) -> float:
+        """How many executions were finished; infinity where a program loops without bound."""
+        return self._answers.executions
+
+    @property
+    def explored_mass(self) -> float:
+        """The prior probability of the executions that ended, or were given up at weight zero."""
+        if isinstance(self._answers, GraphAnswers):
+            if self.complete and self.limit is None:
+                return 1.0
+            return min(1.0, self._answers.sums.mass.explored)
+        return 0.0 if self._explored_mass is None else self._explored_mass
+
+    @cached_property
+    def frontier_mass(self) -> float:
+        """The prior probability of what was left out."""
+        if isinstance(self._answers, GraphAnswers):
+            return 0.0 if self.complete else self._answers.sums.mass.frontier
+        return math.fsum([math.exp(x) for x in self._frontier[0]])
+
+    @property
+    def endless_mass(self) -> float:
+        """The prior probability of executions that never come to an end. They weigh nothing.
+
+        It is known where loops are explored as such, that is, where equal states are merged.
+        """
+        if not isinstance(self._answers, GraphAnswers) or self.limit is None:
+            return 0.0
+        return self._answers.sums.mass.lost
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The names of the sites that some execution chose a value for, or named a value of."""
+        return self._answers.sites
 
     # --- evidence -------------------------------------------------------------------------------
 
     @property
-    def executions(self) -> int:
-        """How many executions were finished."""
-        return len(self.tree.leaf_nodes)
-
-    @cached_property
     def log_evidence(self) -> float:
         """The natural logarithm of the probability of what was observed.
 
         Of a partial result: of the part that was explored, which is a lower bound. Minus infinity
         where no execution has a positive weight.
         """
-        if self._top == -math.inf:
-            return -math.inf
-        return self._top + math.log(self._total) + 0.0  # which makes 0.0 of -0.0
+        return self._answers.log_evidence
 
     @property
     def log_evidence_bounds(self) -> tuple[float, float]:
@@ -169,10 +194,46 @@ class Posterior:
         return low, log_sum_exp([low, self._frontier_log_weight])
 
     @cached_property
+    def _frontier_log_weight(self) -> float:
+        if isinstance(self._answers, GraphAnswers):
+            return self._answers.sums.frontier_log_weight
+        return log_sum_exp(self._frontier[1])
+
+    @cached_property
     def _known(self) -> float:
         """A lower bound on the share of the evidence that was explored."""
         low, high = self.log_evidence_bounds
         return 1.0 if low == high else math.exp(low - high)
+
+    def log_evidence_tensor(self) -> torch.Tensor:
+        """The log-evidence as a tensor that gradients flow through.
+
+        A 0-dim float64 tensor, of a graph whose weights hold tensors that require gradients: those
+        of probabilities, logits and other parameters. It can be differentiated once.
+
+        Raises:
+            TypeError: states were not merged; write `infer.enumerate(model, merge=True)`.
+            ZeroEvidenceError: no execution has a positive weight.
+        """
+        if not isinstance(self._answers, GraphAnswers):
+            raise TypeError(
+                "gradients are computed on the state graph, and states were not merged: write "
+                "infer.enumerate(model, merge=True)"
+            )
+        self._need_evidence("a gradient")
+        from contpoutine.infer.gradient import differentiable
+
+        return differentiable(self.log_evidence, self._answers.tensors())
+
+    @property
+    def entropy(self) -> float:
+        """The entropy of the posterior over executions, in nats.
+
+        Raises:
+            ZeroEvidenceError: no execution has a positive weight.
+        """
+        self._need_evidence("an entropy")
+        return self._answers.entropy
 
     # --- questions ------------------------------------------------------------------------------
 
@@ -196,10 +257,10 @@ class Posterior:
         occurrence = _check_question(site, occurrence)
         self._need_evidence("a marginal")
         if site is None:
-            groups: Iterable[tuple[Any, float]] = self._by_return_value()
+            groups = self._answers.returned()
         else:
-            groups = self._site_groups(site, occurrence)
-        total = self._total
+            groups = self._answers.visited(site, occurrence)
+        total = self._answers.total
         pairs = [(value, mass / total) for value, mass in groups]
         presence = 1.0 if site is None else min(1.0, math.fsum([p for _, p in pairs]))
         return Marginal(
@@ -207,6 +268,45 @@ class Posterior:
             name=site,
             occurrence=occurrence,
             presence=presence,
+            complete=self.complete,
+            explored_mass=self.explored_mass,
+            known=self._known,
+            exact=self.exact,
+        )
+
+    def joint(self, *sites: str | tuple[str, int]) -> Marginal:
+        """The posterior distribution of several sites together, over tuples of their values.
+
+        It is about the executions that visit all of them, and its `presence` is their probability.
+
+        Args:
+            sites: the name of each, or `(name, occurrence)` for a site that one execution visits
+                more than once.
+
+        Raises:
+            UnknownSiteError: no explored execution has that site.
+            AmbiguousSiteError: one execution has it more than once, and no occurrence is given.
+            ZeroEvidenceError: no execution has a positive weight.
+            TypeError: no sites are named, or not by names.
+
+        >>> import contpoutine as cp
+        >>> import contpoutine.distributions as dist
+        >>> def two():
+        ...     a = yield cp.sample("a", dist.Flip(0.5))
+        ...     b = yield cp.sample("b", dist.Flip(0.9 if a else 0.1))
+        >>> round(cp.infer.enumerate(two)().joint("a", "b")[True, False], 3)
+        0.05
+        """
+        asked = [_check_site(site) for site in sites]
+        if not asked:
+            raise TypeError('joint takes the names of sites: `joint("a", "b")`')
+        self._need_evidence("a marginal")
+        groups = grouped_tuples(self._answers.together(asked))
+        total = self._answers.total
+        return JointMarginal(
+            [(values, mass / total) for values, mass in groups],
+            name=", ".join([_shown_site(*site) for site in asked]),
+            presence=min(1.0, math.fsum([mass / total for _, mass in groups])),
             complete=self.complete,
             explored_mass=self.explored_mass,
             known=self._known,
@@ -246,16 +346,13 @@ class Posterior:
         `posterior.marginal().sample(n)` draws return values only.
         """
         self._need_evidence("a sample")
-        leaves = range(self.executions)
-        drawn = random.choices(leaves, self._weights, k=1 if n is None else n)
-        return self._execution(drawn[0]) if n is None else [self._execution(i) for i in drawn]
+        drawn = self._answers.draw(1 if n is None else n)
+        return drawn[0] if n is None else drawn
 
     def most_probable(self, n: int = 1) -> list[Execution]:
         """The `n` executions of the highest posterior probability, highest first."""
         self._need_evidence("the most probable execution")
-        weights = self.tree.leaf_log_weights
-        best = heapq.nlargest(n, range(len(weights)), key=weights.__getitem__)
-        return [self._execution(i) for i in best]
+        return self._answers.heaviest(n)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """One row an execution, as a pandas DataFrame.
@@ -268,6 +365,7 @@ class Posterior:
         Raises:
             MissingDependencyError: pandas is not installed.
             ZeroEvidenceError: no execution has a positive weight.
+            ValueError: there are more than a million executions.
         """
         try:
             import pandas
@@ -277,157 +375,20 @@ class Posterior:
                 "`pip install pandas`. Without it, `posterior.most_probable(n)` lists executions."
             ) from error
         self._need_evidence("a table of probabilities")
-        rows = [self.tree.path(node) for node in self.tree.leaf_nodes]
-        table = _site_columns(rows)
+        executions = self._answers.all()
+        table = _site_columns([list(execution.choices) for execution in executions])
         for name, column in (
-            ("value", list(self.tree.leaf_values)),
-            ("log_weight", list(self.tree.leaf_log_weights)),
-            ("probability", [w / self._total for w in self._weights]),
+            ("value", [execution.value for execution in executions]),
+            ("log_weight", [execution.log_weight for execution in executions]),
+            ("probability", [execution.probability for execution in executions]),
         ):
             while name in table:  # a site of that name keeps it
                 name += "_"
             table[name] = column
         return pandas.DataFrame({name: _objects(pandas, col) for name, col in table.items()})
 
-    @cached_property
-    def sites(self) -> tuple[str, ...]:
-        """The names of the sites that some execution chose a value for, or named a value of."""
-        return tuple(dict.fromkeys(self.tree.site_names))
-
-    # --- the sweeps -----------------------------------------------------------------------------
-
-    @cached_property
-    def _weights(self) -> list[float]:
-        """Weights of the executions, relative to the heaviest."""
-        top, exp = self._top, math.exp
-        if top == -math.inf:
-            return [0.0] * self.executions
-        return [exp(x - top) for x in self.tree.leaf_log_weights]
-
-    @cached_property
-    def _tally(self) -> tuple[list[tuple[Any, float]] | None, float] | None:
-        """The return values with their weights, and the total, where C has made the columns."""
-        weights = self.tree.leaf_log_weights
-        if native is None or not isinstance(weights, array) or self._top == -math.inf:
-            return None
-        counted: tuple[list[tuple[Any, float]] | None, float] = native.tally(
-            self.tree.leaf_values, weights, self._top
-        )
-        return counted
-
-    @cached_property
-    def _total(self) -> float:
-        return math.fsum(self._weights) if self._tally is None else self._tally[1]
-
-    def _by_return_value(self) -> Iterable[tuple[Any, float]]:
-        if self._tally is not None and self._tally[0] is not None:
-            return self._tally[0]
-        return _grouped(self.tree.leaf_values, self._weights)
-
-    @cached_property
-    def _mass(self) -> list[float]:
-        """For each node, the weight of the executions below it."""
-        parents = self.tree.parents
-        mass = [0.0] * len(parents)
-        for node, weight in zip(self.tree.leaf_nodes, self._weights, strict=True):
-            mass[node] += weight
-        for node in range(len(parents) - 1, 0, -1):
-            mass[parents[node]] += mass[node]
-        return mass
-
-    @cached_property
-    def _nodes_of(self) -> dict[str, list[int]]:
-        """For each site, its nodes that lead to an execution of positive weight."""
-        nodes: defaultdict[str, list[int]] = defaultdict(list)
-        names, mass = self.tree.site_names, self._mass
-        for node, visit in enumerate(self.tree.visits):
-            if visit >= 0 and mass[node] > 0.0:
-                nodes[names[visit]].append(node)
-        return nodes
-
-    def _site_groups(self, site: str, occurrence: int | None) -> Iterable[tuple[Any, float]]:
-        nodes = self._nodes_of.get(site)
-        if nodes is None:
-            raise UnknownSiteError(_unknown(site, self.sites, "any explored execution"))
-        picked, masses = nodes, [self._mass[node] for node in nodes]
-        if occurrence is not None or self._repeats(nodes):
-            last, count = self._visits_on_path(nodes)
-            most = max([count[node] for node in nodes])
-            if occurrence is None:
-                raise AmbiguousSiteError(_ambiguous(site, most))
-            if occurrence >= 0:
-                picked = [node for node in nodes if count[node] == occurrence + 1]
-                masses = [self._mass[node] for node in picked]
-            else:
-                picked, masses = self._from_the_end(last, -occurrence)
-            if not picked:
-                raise UnknownSiteError(
-                    f"site {site!r} occurs at most {most} times in one execution, so it has no "
-                    f"occurrence {occurrence}."
-                )
-        visits, picks, values = self.tree.visits, self.tree.picks, self.tree.site_values
-        return _grouped([values[visits[node]][picks[node]] for node in picked], masses)
-
-    def _repeats(self, nodes: list[int]) -> bool:
-        """Whether one of `nodes` lies below another."""
-        parents = self.tree.parents
-        inside = bytearray(len(parents))
-        mine = bytearray(len(parents))
-        for node in nodes:
-            mine[node] = 1
-        for node in range(nodes[0], len(parents)):
-            if inside[parents[node]]:
-                if mine[node]:
-                    return True
-                inside[node] = 1
-            elif mine[node]:
-                inside[node] = 1
-        return False
-
-    def _visits_on_path(self, nodes: list[int]) -> tuple[list[int], list[int]]:
-        """For each tree node, the last of `nodes` on the path to it, and how many there are.
-
-        0 stands for none, since the root is no choice.
-        """
-        parents = self.tree.parents
-        last = [0] * len(parents)
-        count = [0] * len(parents)
-        mine = bytearray(len(parents))
-        for node in nodes:
-            mine[node] = 1
-        for node in range(1, len(parents)):
-            parent = parents[node]
-            if mine[node]:
-                last[node] = node
-                count[node] = count[parent] + 1
-            else:
-                last[node] = last[parent]
-                count[node] = count[parent]
-        return last, count
-
-    def _from_the_end(self, last: list[int], back: int) -> tuple[list[int], list[float]]:
-        """The site's nodes that are the `back`-th last of an execution, and those weights."""
-        parents = self.tree.parents
-        masses: defaultdict[int, float] = defaultdict(float)
-        for leaf, weight in zip(self.tree.leaf_nodes, self._weights, strict=True):
-            node = last[leaf]
-            for _ in range(back - 1):
-                node = last[parents[node]] if node else 0
-            if node and weight > 0.0:
-                masses[node] += weight
-        return list(masses), list(masses.values())
-
-    def _execution(self, leaf: int) -> Execution:
-        tree = self.tree
-        return Execution(
-            tree.leaf_values[leaf],
-            tuple(tree.path(tree.leaf_nodes[leaf])),
-            self._weights[leaf] / self._total,
-            tree.leaf_log_weights[leaf],
-        )
-
     def _need_evidence(self, what: str) -> None:
-        if self._top > -math.inf:
+        if self.log_evidence > -math.inf:
             return
         if self.complete:
             why = (
@@ -466,7 +427,13 @@ class Posterior:
             evidence += f" explored, {limit}"
         lines.append(("log evidence", evidence))
         if self.sites:
-            lines.append(("sites", _some(_without_elements(self.sites), 8)))
+            lines.append(("sites", some(_without_elements(self.sites), 8)))
+        solved = self.limit
+        if solved is not None:
+            lines.append(("limit", f"of endless sums, known to about {solved.error:.1g} of itself"))
+        if self.endless_mass > 0.0:
+            share = showing.percent(self.endless_mass)
+            lines.append(("endless", f"{share} of the prior mass never comes to an end"))
         lines.extend([("note", note) for note in self.notes])
         return lines
 
@@ -491,15 +458,16 @@ class Posterior:
     def _title(self) -> str:
         kinds = [*([] if self.complete else ["partial"]), *([] if self.exact else ["not exact"])]
         kind = ", ".join(kinds) or "exact"
+        states = "" if self._graph is None else f" in {_count(len(self._graph), 'state')}"
         return (
-            f"Posterior ({kind}): {_count(self.executions, 'execution')}, "
+            f"Posterior ({kind}): {_count(self.executions, 'execution')}{states}, "
             f"{_count(self.branches, 'branch', 'branches')}"
         )
 
     def __repr__(self) -> str:
         rows = [[f"  {what}", shown] for what, shown in self._summary()]
         lines = [self._title(), *showing.columns(rows)]
-        if self._top > -math.inf:
+        if self.log_evidence > -math.inf:
             marginal = self.marginal()
             bounds = not self.complete and marginal.known > 0.0
             lines.append(f"  return value{', bounds on the same condition' if bounds else ''}")
@@ -516,34 +484,9 @@ class Posterior:
         cell = "<tr><td><b>{}</b></td><td style='text-align:left'>{}</td></tr>"
         rows = [cell.format(html.escape(a), html.escape(b)) for a, b in self._summary()]
         table = f"<p>{html.escape(self._title())}</p><table>{''.join(rows)}</table>"
-        if self._top == -math.inf:
+        if self.log_evidence == -math.inf:
             return table + f"<p>{self._nothing}</p>"
         return table + self.marginal()._repr_html_()
-
-
-def _grouped(values: Sequence[Any], weights: Sequence[float]) -> list[tuple[Any, float]]:
-    """Each distinct value with its total weight, in the order of first appearance."""
-    groups: defaultdict[Hashable, list[float]] = defaultdict(list)
-    kinds = set(map(type, values))
-    own_keys = kinds <= _PLAIN_TYPES and len(kinds & _NUMBER_TYPES) <= 1
-    if own_keys and not (float in kinds and any(map(operator.ne, values, values))):
-        for value, weight in zip(values, weights, strict=True):
-            groups[value].append(weight)
-        return [(value, mass) for value, mass in _sums(groups) if mass > 0.0]
-    first: dict[Hashable, Any] = {}
-    keys: dict[int, Hashable] = {}  # by identity: `values` holds every object alive meanwhile
-    for value, weight in zip(values, weights, strict=True):
-        key = keys.get(id(value))
-        if key is None:
-            key = keys[id(value)] = entry_key(value)
-            first.setdefault(key, value)
-        groups[key].append(weight)
-    return [(first[key], mass) for key, mass in _sums(groups) if mass > 0.0]
-
-
-def _sums(groups: dict[Hashable, list[float]]) -> Iterable[tuple[Hashable, float]]:
-    for key, weights in groups.items():
-        yield key, math.fsum(weights)
 
 
 def _site_columns(rows: list[list[tuple[str, Any]]]) -> dict[str, list[Any]]:
@@ -579,9 +522,8 @@ def _check_question(site: Any, occurrence: Any) -> int | None:
     """The occurrence as an int. Raises `TypeError` where the two ask for no one thing."""
     if site is not None and not isinstance(site, str):
         raise TypeError(
-            f"marginal takes the name of one site, not {site!r}. For several sites together, let "
-            f'the model return them (`return a, b`) and ask for `marginal()`; `marginal("a")` is '
-            f"that of one."
+            f"marginal takes the name of one site, not {site!r}. For several sites together ask "
+            f'for `joint("a", "b")`; `marginal("a")` is that of one.'
         )
     if occurrence is None:
         return None
@@ -592,9 +534,24 @@ def _check_question(site: Any, occurrence: Any) -> int | None:
     except TypeError:
         raise TypeError(
             f'occurrence says which visit of one site is meant, `marginal("x", occurrence=0)`, '
-            f"and is a whole number, not {occurrence!r}. For several sites together, let the model "
-            f"return them (`return a, b`) and ask for `marginal()`."
+            f"and is a whole number, not {occurrence!r}. For several sites together ask for "
+            f'`joint("a", "b")`.'
         ) from None
+
+
+def _check_site(site: Any) -> tuple[str, int | None]:
+    """A site that is asked for together with others: its name and which visit."""
+    name, occurrence = site if isinstance(site, tuple) and len(site) == 2 else (site, None)
+    if not isinstance(name, str):
+        raise TypeError(
+            f'joint takes the names of sites, `joint("a", "b")`, or `("a", 0)` for one visit of a '
+            f"site, not {site!r}"
+        )
+    return name, _check_question(name, occurrence)
+
+
+def _shown_site(name: str, occurrence: int | None) -> str:
+    return name if occurrence is None else f"{name}#{occurrence}"
 
 
 def _check_function(f: Any) -> None:
@@ -607,35 +564,16 @@ def _check_function(f: Any) -> None:
     )
 
 
-def _ambiguous(site: str, most: int) -> str:
-    return (
-        f"site {site!r} occurs up to {most} times in one execution, so it has no one marginal. Ask "
-        f"for one visit, `marginal({site!r}, occurrence=0)` for the first or -1 for the last; or "
-        f'give the sites different names in the model, such as f"{site}{{i}}".'
-    )
-
-
-def _unknown(site: str, known: Iterable[str], where: str) -> str:
-    names = list(known)
-    near = difflib.get_close_matches(str(site), names, n=1)
-    advice = f" Did you mean {near[0]!r}?" if near else ""
-    listing = f" The sites are {_some(names, 10)}." if names else " It has no choices at all."
-    return (
-        f"site {site!r} does not occur in {where}.{advice}{listing} An observed site has one "
-        f"value only, and is not among them."
-    )
-
-
 def _without_elements(names: Sequence[str]) -> list[str]:
     """The names, without `x[0]`, `x[1]`, ... where the batched site `x` is there itself."""
     known = set(names)
     return [n for n in names if (m := re.fullmatch(r"(.+)\[\d+\]", n)) is None or m[1] not in known]
 
 
-def _some(names: Sequence[str], limit: int) -> str:
-    more = f", ... ({len(names)} sites)" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
-def _count(n: int, one: str, many: str | None = None) -> str:
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+def _count(n: float, one: str, many: str | None = None) -> str:
+    what = one if n == 1 else many or one + "s"
+    if n == math.inf:
+        return f"endlessly many {what}"
+    if n > _LARGEST:
+        return f"about 10^{math.log10(n):.0f} {what}"
+    return f"{n:,} {what}"

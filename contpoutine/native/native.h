@@ -8,6 +8,7 @@
    explorer.c  the inner loop of enumeration
    returns.c   what frames in the same state have returned before
    tally.c     the histogram of return values
+   sweeps.c    sums over the network of a state graph
    randomness.c  the state of a random number generator, as bytes
    module.c    the names that Python sees */
 
@@ -155,5 +156,9 @@ int randomness_ready(PyObject *module);
 /* --- histograms (tally.c) ----------------------------------------------------------------- */
 
 int tally_ready(PyObject *module);
+
+/* --- sums over a state graph (sweeps.c) --------------------------------------------------- */
+
+int sweeps_ready(PyObject *module);
 
 #endif

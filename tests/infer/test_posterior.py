@@ -322,10 +322,10 @@ def test_unknown_sites_suggest_near_names() -> None:
 @pytest.mark.parametrize(
     ("ask", "advice"),
     [
-        (lambda p: p.marginal("a", "b"), r"whole number, not 'b'.*`return a, b`"),
+        (lambda p: p.marginal("a", "b"), r"whole number, not 'b'.*`joint"),
         (lambda p: p.bounds("a", 0.0), "whole number, not 0.0"),
-        (lambda p: p.marginal(["a"]), r"one site, not \['a'\].*`return a, b`"),
-        (lambda p: p.marginal(("a", "b")), "`return a, b`"),
+        (lambda p: p.marginal(["a"]), r"one site, not \['a'\].*`joint"),
+        (lambda p: p.marginal(("a", "b")), r"`joint\(\"a\", \"b\"\)`"),
         (lambda p: p.expectation("b"), r"lambda value.*marginal\('b'\).mean"),
     ],
 )
