@@ -158,3 +158,32 @@ def test_the_mixture_is_the_sum_over_all_assignments(printed):
     fast = float(probabilities @ torch.tensor(fast_means, dtype=torch.float64))
     slow = float(probabilities @ torch.tensor(slow_means, dtype=torch.float64))
     assert lines[11] == f"centres: {fast:.4f} and {slow:.4f}; log evidence {evidence:.6f}"
+
+
+# --- regression
+
+
+def test_the_regression_comes_close_to_the_exact_posterior(printed):
+    regression = load("regression")
+    x = torch.tensor(regression.DEGREES, dtype=torch.float64)
+    y = torch.tensor(regression.SOLD, dtype=torch.float64)
+    design = torch.stack([x, torch.ones_like(x)], dim=1)
+    prior_mean = torch.tensor([0.0, 30.0], dtype=torch.float64)
+    cov = torch.linalg.inv(torch.eye(2, dtype=torch.float64) / 100.0 + design.T @ design / 4.0)
+    mean = cov @ (prior_mean / 100.0 + design.T @ y / 4.0)
+    marginal = torch.distributions.MultivariateNormal(
+        design @ prior_mean,
+        100.0 * design @ design.T + 4.0 * torch.eye(len(x), dtype=torch.float64),
+    )
+
+    lines = printed("regression").splitlines()
+    cp.clear_param_store()
+    assert lines[-1].endswith(f" {-float(marginal.log_prob(y)):.2f}")
+    for i, line in enumerate(lines[-3:-1]):
+        _, exact_loc, _, exact_scale, loc, _, scale = line.split()
+        assert exact_loc == f"{float(mean[i]):.2f}"
+        assert exact_scale == f"{float(cov[i, i].sqrt()):.2f}"
+        assert float(loc) == pytest.approx(float(mean[i]), abs=0.1)
+        assert float(scale) == pytest.approx(float(cov[i, i].sqrt()), abs=0.1)
+    losses = [float(line.split()[1]) for line in lines[1:6]]
+    assert losses[0] > 80.0 and losses[-1] == pytest.approx(-float(marginal.log_prob(y)), abs=1.0)
