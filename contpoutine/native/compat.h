@@ -15,6 +15,7 @@
 #if PY_VERSION_HEX >= 0x030C0000
 #include "internal/pycore_code.h"
 #endif
+#include "internal/pycore_context.h"
 #include "internal/pycore_dict.h"
 #undef Py_BUILD_CORE
 
@@ -141,6 +142,21 @@ compat_frame_line(Frame *frame)
 {
     return PyCode_Addr2Line(compat_frame_code(frame),
                             _PyInterpreterFrame_LASTI(frame) * (int)sizeof(_Py_CODEUNIT));
+}
+
+/* The value of a context variable that has one: a new reference. The variable itself remembers the
+   last answer of this thread; looking there is most of what PyContextVar_Get does. */
+static inline int
+compat_context_get(PyObject *var, PyObject **value)
+{
+    PyContextVar *known = (PyContextVar *)var;
+    PyThreadState *tstate = PyThreadState_Get();
+    if (known->var_cached != NULL && known->var_cached_tsid == tstate->id &&
+        known->var_cached_tsver == tstate->context_ver) {
+        *value = Py_NewRef(known->var_cached);
+        return 0;
+    }
+    return PyContextVar_Get(var, NULL, value);
 }
 
 /* getattr(o, name) without an exception where there is none: 1 found, 0 not, -1 error. */

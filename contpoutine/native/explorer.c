@@ -381,7 +381,7 @@ typedef struct {
     Sites sites;
     Leaves leaves;
     PyObject *leaf_values; /* list */
-    Point **frontier;      /* stack, ring or heap */
+    Point **frontier;      /* stack, ring or heap; room is a power of two */
     Py_ssize_t head, n, room;
     unsigned long long points;
     Py_ssize_t branches, clones;
@@ -657,14 +657,14 @@ frontier_push(Explorer *self, Point *point)
             return -1;
         }
         for (Py_ssize_t i = 0; i < self->n; i++) {
-            fresh[i] = self->frontier[(self->head + i) % (self->room ? self->room : 1)];
+            fresh[i] = self->frontier[(self->head + i) & (self->room - 1)];
         }
         PyMem_Free(self->frontier);
         self->frontier = fresh;
         self->head = 0;
         self->room = room;
     }
-    self->frontier[(self->head + self->n) % self->room] = point;
+    self->frontier[(self->head + self->n) & (self->room - 1)] = point;
     self->n++;
     if (self->order == LIKELY_FIRST) {
         point->key = point->log_weight + log_prob_of(point, point->picks[point->next]);
@@ -677,7 +677,7 @@ frontier_push(Explorer *self, Point *point)
 static Point *
 frontier_top(Explorer *self)
 {
-    return self->order == DEPTH_FIRST ? self->frontier[(self->head + self->n - 1) % self->room]
+    return self->order == DEPTH_FIRST ? self->frontier[(self->head + self->n - 1) & (self->room - 1)]
                                       : self->frontier[self->head];
 }
 
@@ -699,7 +699,7 @@ frontier_advance(Explorer *self, Point *point, int last)
     else if (last) {
         self->n--;
         if (self->order == BREADTH_FIRST) {
-            self->head = (self->head + 1) % self->room;
+            self->head = (self->head + 1) & (self->room - 1);
         }
     }
 }
@@ -1260,8 +1260,8 @@ perform(Explorer *self, Run *run, PyObject *segment, Message *msg, PyObject **va
         return throw(self, run, *node, *log_weight, log_prior);
     }
     msg->performed = 1;
-    int stopped = 0;
-    Py_ssize_t depth = pass_up(segment, msg, &stopped);
+    int stopped = 0, alone = PyTuple_GET_SIZE(segment) == 0; /* most models: no handlers inside */
+    Py_ssize_t depth = alone ? 0 : pass_up(segment, msg, &stopped);
     if (depth < 0) {
         return throw(self, run, *node, *log_weight, log_prior);
     }
@@ -1311,7 +1311,8 @@ perform(Explorer *self, Run *run, PyObject *segment, Message *msg, PyObject **va
             return SETTLED;
         }
     }
-    *value = pass_down(segment, msg);
+    *value = alone && msg->field[F_CONTINUATION] == NULL ? Py_NewRef(msg->field[F_VALUE])
+                                                         : pass_down(segment, msg);
     return *value == NULL ? throw(self, run, *node, *log_weight, log_prior) : SEND;
 }
 
@@ -1336,6 +1337,13 @@ lost_request(Explorer *self, Run *run, PySendResult sent, PyObject *request, int
     return throw(self, run, node, log_weight, log_prior);
 }
 
+static inline PySendResult
+send_to(PyObject *gen, PyObject *value, PyObject **request)
+{
+    return PyGen_CheckExact(gen) ? PyGen_Type.tp_as_async->am_send(gen, value, request)
+                                 : PyIter_Send(gen, value, request);
+}
+
 /* Run a bare execution until it suspends, ends or is handed over. `value` (a new reference) is
    sent first. */
 static int
@@ -1344,7 +1352,7 @@ run_bare(Explorer *self, Run *run, PyObject *value, int node, double log_weight,
     Returns *asked = NULL; /* the memory of the frame that is about to run, if it has one */
     for (;;) {
         PyObject *request = NULL;
-        PySendResult sent = PyIter_Send(run->top->gen, value, &request);
+        PySendResult sent = send_to(run->top->gen, value, &request);
         if (asked != NULL && sent == PYGEN_RETURN && returns_put(asked, value, request) < 0) {
             Py_DECREF(value);
             Py_DECREF(request);
@@ -1392,7 +1400,7 @@ run_bare(Explorer *self, Run *run, PyObject *value, int node, double log_weight,
             continue;
         }
         PyObject *segment;
-        if (PyContextVar_Get(ambient_var, NULL, &segment) < 0) {
+        if (compat_context_get(ambient_var, &segment) < 0) {
             Py_DECREF(request);
             return FAILED;
         }
@@ -1423,7 +1431,7 @@ run_and_settle(Explorer *self, Run *run, PyObject *value, int node, double log_w
     if (rc < 0) {
         PyErr_Fetch(&type, &error, &traceback);
     }
-    if (PyContextVar_Get(ambient_var, NULL, &segment) == 0) {
+    if (compat_context_get(ambient_var, &segment) == 0) {
         if (segment != self->base && set_ambient(self->base) < 0) {
             rc = rc < 0 ? rc : FAILED;
         }
@@ -1801,7 +1809,7 @@ explorer_frontier(PyObject *op, PyObject *Py_UNUSED(ignored))
     Explorer *self = (Explorer *)op;
     PyObject *priors = PyList_New(0), *weights = PyList_New(0);
     for (Py_ssize_t i = 0; i < self->n && priors != NULL && weights != NULL; i++) {
-        Point *point = self->frontier[(self->head + i) % self->room];
+        Point *point = self->frontier[(self->head + i) & (self->room - 1)];
         for (int k = point->next; k < point->n; k++) {
             double log_prob = log_prob_of(point, point->picks[k]);
             PyObject *prior = PyFloat_FromDouble(point->log_prior + log_prob);
@@ -1836,7 +1844,7 @@ drop_frontier(Explorer *self)
     self->frontier = NULL;
     self->n = self->head = self->room = 0;
     for (Py_ssize_t i = 0; i < n; i++) {
-        point_free(frontier[(head + i) % room]);
+        point_free(frontier[(head + i) & (room - 1)]);
     }
     PyMem_Free(frontier);
 }
@@ -1895,7 +1903,7 @@ explorer_traverse(Explorer *self, visitproc visit, void *arg)
         Py_VISIT(self->sites.values[i]);
     }
     for (Py_ssize_t i = 0; i < self->n; i++) {
-        Point *point = self->frontier[(self->head + i) % self->room];
+        Point *point = self->frontier[(self->head + i) & (self->room - 1)];
         Py_VISIT(point->state);
         Py_VISIT(point->segment);
         Py_VISIT(point->msg);
