@@ -58,8 +58,10 @@ def _is_plain(tensor: Any, torch: Any) -> bool:
     )
 
 
-def still_shared(before: list[Any], after: list[Any]) -> list[Any] | None:
+def still_shared(before: list[Any], after: list[Any] | None) -> list[Any] | None:
     """What of the watched objects `before` a copy has as well: `after` is what that watches."""
+    if after is None:
+        return None
     old = {id(watched) for watched in before[::2]}
     pairs = zip(after[::2], after[1::2], strict=True)
     kept = [x for pair in pairs if id(pair[0]) in old for x in pair]

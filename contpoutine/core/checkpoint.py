@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from contpoutine.core.capture import STRATEGY, Strategy, provider
-from contpoutine.core.continuation import CHANGED, finished, looks_back
+from contpoutine.core.continuation import CHANGED, finished, looks_back, place
 from contpoutine.core.machine import Computation, rerun
 from contpoutine.errors import CaptureError, SharedIteratorError
 
@@ -33,6 +33,7 @@ class Checkpoint:
     __slots__ = (
         "_complete",
         "_computation",
+        "_frozen",
         "_log",
         "_origin",
         "_strategy",
@@ -51,8 +52,10 @@ class Checkpoint:
         self._origin, self._log, self.msg = origin, computation.log, computation.pending.copy()
         self._strategy = STRATEGY.get() if strategy is None else strategy
         self._complete = complete
-        self._watch = provider().watch(computation.frames, computation.segment, origin.outside)
+        self._watch = self._watched(computation)
         self.why_replayed: str | None = None
+        # In store, nothing can run the frames, not even the collector of cyclic garbage.
+        self._frozen = provider().freeze(computation.frames)
 
     def resume(self, last: bool = False) -> Computation:
         """A computation that waits at the message, for the caller to answer.
@@ -62,16 +65,20 @@ class Checkpoint:
         computation = self._computation
         if computation is None:
             return self._rerun()
+        provider().thaw(self._frozen)
+        self._frozen = None
         if self._watch is not None and not provider().watch_holds(self._watch):
             if self._strategy == "clone":
                 raise CaptureError(CHANGED)
-            self._computation, self.why_replayed = None, CHANGED
-            return self._rerun()
+            self._origin.copying.add(place(computation.frames))
+            self.why_replayed = CHANGED
+            computation = self._rerun()
+            self._computation, self._watch = computation, self._watched(computation)
         if last or self._strategy == "replay":
             self._computation = None
             return computation
         try:
-            self._computation = computation.fork()  # the copy is kept, the original goes on
+            self._keep(computation)
         except SharedIteratorError:
             raise
         except CaptureError as error:
@@ -79,6 +86,18 @@ class Checkpoint:
                 raise
             self._computation, self.why_replayed = None, str(error)
         return computation
+
+    def _keep(self, computation: Computation) -> None:
+        """Keep a copy; the original goes on."""
+        copying = self._origin.copying
+        tensors = bool(copying) and place(computation.frames) in copying
+        self._computation = computation.fork(tensors)
+        self._frozen = provider().freeze(self._computation.frames)
+        if tensors and self._watch is not None:
+            self._watch = provider().still_shared(self._watch, self._watched(self._computation))
+
+    def _watched(self, computation: Computation) -> Any:
+        return provider().watch(computation.frames, computation.segment, self._origin.outside)
 
     def state_key(self, value: Any) -> Any:
         """The state key of the computation answered with `value`; see `Continuation.state_key`."""

@@ -9,6 +9,7 @@ it cannot be copied, the first resumption moves the frames themselves, and each 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,16 @@ class Origin:
     """How a handled computation began: what replay starts from, and what is outside of it."""
 
     fork_opaque = True  # looking for tensors stops here: nothing of the model's is inside
-    __slots__ = ("args", "hidden", "kwargs", "model", "outside", "randomness", "value_at")
+    __slots__ = (
+        "args",
+        "copying",
+        "hidden",
+        "kwargs",
+        "model",
+        "outside",
+        "randomness",
+        "value_at",
+    )
 
     def __init__(
         self,
@@ -43,6 +53,8 @@ class Origin:
         self.model, self.args, self.kwargs = model, args, kwargs
         # The sites that took their default inside, because a handler hid them from further out.
         self.hidden: set[tuple[str, Any]] = set()
+        # The places at which forks copy tensors, because branches have changed them in place.
+        self.copying: set[tuple[int, int]] = set()
         # For whoever drives the computation: the value at one place of what a site offers.
         self.value_at: Callable[[Origin, Any, int], Any] | None = None
         # What a handler further out has made for itself is outside too: only the handlers on the
@@ -62,6 +74,7 @@ class Origin:
         fresh.model, fresh.args, fresh.kwargs = model, args, kwargs
         fresh.outside = provider().outside((model, args, kwargs), self.outside)
         fresh.randomness, fresh.hidden = self.randomness, self.hidden
+        fresh.copying = self.copying
         fresh.value_at = self.value_at
         return fresh
 
@@ -94,8 +107,10 @@ class Snapshot:
         self.frames, self.segment, self.msg = frames, segment, msg
         self.frozen = provider().freeze(frames)
 
-    def fork(self, outside: Any) -> Snapshot:
-        frames, segment = provider().fork([*self.frames, self.msg], self.segment, outside)
+    def fork(self, outside: Any, kept: Any = None, tensors: bool = False) -> Snapshot:
+        frames, segment = provider().fork(
+            [*self.frames, self.msg], self.segment, outside, kept, tensors
+        )
         msg = frames.pop()
         return Snapshot(frames, segment, msg)
 
@@ -134,6 +149,7 @@ class Continuation:
 
     fork_opaque = True  # looking for tensors stops here: nothing of the model's is inside
     __slots__ = (
+        "_broken",
         "_moved",
         "_snapshot",
         "_thrown",
@@ -158,7 +174,7 @@ class Continuation:
     ) -> None:
         activation: Activation = frames[0]
         self._snapshot: Snapshot | None = Snapshot(frames, segment, msg)
-        self._moved = False
+        self._moved = self._broken = False
         self._thrown: list[tuple[BaseException, TracebackType | None]] = []
         self.origin, self.mark, self.log = activation.origin, activation.mark, activation.log
         self.msg, self.clause = msg, clause
@@ -210,7 +226,8 @@ class Continuation:
         if self._watch is not None and not provider().watch_holds(self._watch):
             if self.strategy == "clone":
                 raise CaptureError(CHANGED)
-            self.why_replayed = CHANGED
+            self.origin.copying.add(place(snapshot.frames))
+            self.why_replayed, self._broken = CHANGED, True
             self._snapshot = None
             return None
         if last:
@@ -218,9 +235,7 @@ class Continuation:
             return snapshot
         if self.strategy != "replay":
             try:
-                # What has been running goes on; the copy is kept. So a handler or an object that
-                # somebody outside holds on to is the one that the first resumption uses.
-                self._snapshot = snapshot.fork(self.origin.outside)
+                self._keep(snapshot)
                 return snapshot
             except CaptureError as error:
                 if self.strategy == "clone":
@@ -230,6 +245,29 @@ class Continuation:
             self.why_replayed = 'capture="replay" was asked for'
         self._moved, self._snapshot = True, None
         return snapshot
+
+    def repaired(self, snapshot: Snapshot, last: bool) -> Snapshot:
+        """Frames that a replay has made, to run on.
+
+        Where they take the place of some that another branch had spoilt, a copy is kept.
+        """
+        if self._broken and not last and self.strategy == "auto":
+            self._watch = provider().watch(snapshot.frames, snapshot.segment, self.origin.outside)
+            with contextlib.suppress(CaptureError):
+                self._keep(snapshot)
+                self._broken = False
+        return snapshot
+
+    def _keep(self, snapshot: Snapshot) -> None:
+        """Keep a copy. What has been running goes on: so a handler or an object that somebody
+        outside holds on to is the one that the first resumption uses."""
+        outside = self.origin.outside
+        tensors = bool(self.origin.copying) and place(snapshot.frames) in self.origin.copying
+        kept = snapshot.fork(outside, tensors=tensors)
+        if tensors and self._watch is not None:
+            watch = provider().watch(kept.frames, kept.segment, outside)
+            self._watch = provider().still_shared(self._watch, watch)
+        self._snapshot = kept
 
     def state_key(self, *answer: Any) -> Any:
         """What the continuation will do, as a hashable key: equal keys have equal futures.
@@ -285,6 +323,12 @@ class Continuation:
 
     def __repr__(self) -> str:
         return f"<continuation of {self.clause} at {self.msg.where}>"
+
+
+def place(frames: Frames) -> tuple[int, int]:
+    """Where in the code the top frame waits."""
+    frame = frames[-1].gi_frame
+    return id(frame.f_code), frame.f_lasti
 
 
 def looks_back(segment: Segment, effect: str) -> bool:

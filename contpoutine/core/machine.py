@@ -455,12 +455,17 @@ class Computation:
             expected = "nothing more at this point"
         raise ReplayDiverged(expected, site(msg["type"], msg["name"]), msg.where)
 
-    def fork(self) -> Computation:
-        """A second computation in the same suspended state. Raises CaptureError."""
+    def fork(self, tensors: bool = False) -> Computation:
+        """A second computation in the same suspended state. Raises CaptureError.
+
+        With `tensors`, the tensors that the computation made are copied, and not shared.
+        """
         outside = self.origin.outside if self.origin is not None else None
         # The message goes along: handlers may hold it, and what it offers may be the model's own.
         waiting = [] if self.pending is None else [self.pending]
-        frames, segment = provider().fork([*self.frames, *waiting], self.segment, outside)
+        frames, segment = provider().fork(
+            [*self.frames, *waiting], self.segment, outside, None, tensors
+        )
         pending = frames.pop() if waiting else None
         fresh = Computation(frames, segment, self.origin)
         fresh.log, fresh.parent = self.log, self.parent
@@ -523,7 +528,7 @@ class Computation:
         try:
             snapshot = k.take(last)
             if snapshot is None:
-                snapshot = rebuild(k)
+                snapshot = k.repaired(rebuild(k), last)
         except BaseException as error:
             return None, error
         return self._enter(k, snapshot, request.value, request.error)
@@ -547,7 +552,7 @@ class Computation:
         """`k(value)` in a plain clause: a machine of its own runs the rest to its end."""
         snapshot = k.take(last=False)
         if snapshot is None:
-            snapshot = rebuild(k)
+            snapshot = k.repaired(rebuild(k), last=False)
         inner = Computation([], (), None, driven=False, barrier=k.clause)
         inner.parent = self.parent
         return inner._drive(lambda: inner._enter(k, snapshot, value, error)).value

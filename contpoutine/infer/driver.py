@@ -369,6 +369,15 @@ class Driver:
         computation.log = _log(answers)
         return computation
 
+    def repair(self, answers: list[tuple[str, Any, int]], msg: Any, reason: str) -> Any:
+        """The same, as bare frames, their handlers and the message at which they wait, where that
+        is all there is to it."""
+        computation = self.replay(answers, msg, reason)
+        if computation.installed:
+            return computation
+        frames, computation.frames = computation.frames, []
+        return frames, computation.segment, computation.pending
+
     def replay(
         self, answers: list[tuple[str, Any, int]], msg: Any, reason: str | None
     ) -> Computation:

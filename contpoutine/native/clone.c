@@ -1378,17 +1378,18 @@ silence_copies(Fork *fork)
 }
 
 PyObject *
-fork_frame(PyObject *frame, PyObject *outside, int *aliased)
+fork_frame(PyObject *frame, PyObject *outside, int alone, int *aliased)
 {
     Fork fork;
     fork_begin(&fork, outside);
     PyObject *fresh = copy(&fork, frame);
-    *aliased = fork.aliased;
-    if (fresh == NULL) {
+    *aliased = fresh != NULL && fork.aliased;
+    if (fresh == NULL || (alone && *aliased)) {
         PyObject *type, *value, *traceback;
         PyErr_Fetch(&type, &value, &traceback);
         message_quiet(+1);
         silence_copies(&fork);
+        Py_XDECREF(fresh);
         fork_end(&fork);
         message_quiet(-1);
         PyErr_Restore(type, value, traceback);
@@ -1546,15 +1547,19 @@ reaper_run(Reaper *r, PyObject *frozen)
     return rc;
 }
 
-static void
-silence_all(PyObject *frame)
+/* The frames may be in reach of themselves, so they are silenced whoever holds them: a branch that
+   is given up does not run on. */
+void
+silence_frames(PyObject **frames, Py_ssize_t n)
 {
-    if (PyGen_CheckExact(frame) && Py_REFCNT(frame) == 1) {
-        Reaper r;
-        reaper_begin(&r);
-        r.doomed[r.n_doomed++] = frame;
-        reaper_run(&r, NULL);
+    Reaper r;
+    reaper_begin(&r);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (frames[i] != NULL && PyGen_CheckExact(frames[i])) {
+            reaper_doom(&r, frames[i]);
+        }
     }
+    reaper_run(&r, NULL);
 }
 
 void
@@ -1564,7 +1569,7 @@ discard_frame(PyObject *frame)
         return;
     }
     message_quiet(+1);
-    silence_all(frame);
+    silence_frames(&frame, 1);
     Py_DECREF(frame);
     message_quiet(-1);
 }
@@ -1854,6 +1859,7 @@ native_discard(PyObject *Py_UNUSED(module), PyObject *frames)
         PyErr_SetString(PyExc_TypeError, "frames must be a list");
         return NULL;
     }
+    silence_frames(((PyListObject *)frames)->ob_item, PyList_GET_SIZE(frames));
     /* Innermost first: a frame further out may be the last to hold an object of an inner one. */
     while (PyList_GET_SIZE(frames) > 0) {
         Py_ssize_t last = PyList_GET_SIZE(frames) - 1;

@@ -56,6 +56,20 @@ frames_share(Frames *frames)
 void
 frames_drop(Frames *frames)
 {
+    if (frames != NULL && frames->refs == 1 && frames->below != NULL && frames->below->refs == 1 &&
+        Py_REFCNT(frames->gen) > 1) { /* in reach of itself, or of a frame below */
+        Py_ssize_t n = 0;
+        for (Frames *f = frames; f != NULL && f->refs == 1; f = f->below) {
+            n++;
+        }
+        PyObject **gens = PyMem_Calloc((size_t)n, sizeof(PyObject *));
+        Frames *f = frames;
+        for (Py_ssize_t i = 0; gens != NULL && i < n; i++, f = f->below) {
+            gens[i] = f->gen;
+        }
+        silence_frames(gens, gens == NULL ? 0 : n);
+        PyMem_Free(gens);
+    }
     while (frames != NULL && --frames->refs == 0) {
         Frames *below = frames->below;
         discard_frame(frames->gen);
@@ -93,9 +107,10 @@ frames_array(Frames *frames, Py_ssize_t n, PyObject *more)
     return items;
 }
 
-/* All of a stack cloned with one memo, with its handlers and the message that waits, if any. */
+/* All of a stack cloned with one memo, with its handlers and the message that waits, if any. With
+   `tensors`, the tensors that the computation made are copied as well. */
 static int
-frames_fork_whole(Frames *frames, PyObject *segment, PyObject *msg, PyObject *outside,
+frames_fork_whole(Frames *frames, PyObject *segment, PyObject *msg, int tensors, PyObject *outside,
                   Frames **fresh, PyObject **segment_fresh, PyObject **msg_fresh)
 {
     Py_ssize_t n = frames_depth(frames), i = 0;
@@ -106,8 +121,8 @@ frames_fork_whole(Frames *frames, PyObject *segment, PyObject *msg, PyObject *ou
     if (items == NULL || copies == NULL) {
         PyErr_NoMemory();
     }
-    else if (fork_computation(items, msg == NULL ? n : n + 1, segment, outside, NULL, 0, copies,
-                              segment_fresh) == 0) {
+    else if (fork_computation(items, msg == NULL ? n : n + 1, segment, outside, NULL, tensors,
+                              copies, segment_fresh) == 0) {
         rc = 0;
         if (msg != NULL) {
             *msg_fresh = copies[n];
@@ -162,18 +177,13 @@ frames_make_ready(Frames *frames, ReturnsTable *returns, PyObject *outside, PyOb
         int aliased = 0;
         f->shareable = f->below == NULL || f->below->shareable;
         if (f->shareable) {
-            f->spare = fork_frame(f->gen, outside, &aliased);
+            f->spare = fork_frame(f->gen, outside, 1, &aliased);
             if (f->spare == NULL) {
-                if (!PyErr_ExceptionMatches(err_capture)) {
+                if (!aliased && !PyErr_ExceptionMatches(err_capture)) {
                     rc = -1;
                     break;
                 }
                 PyErr_Clear(); /* cloning the whole stack will say it again */
-                f->shareable = 0;
-            }
-            else if (aliased) {
-                discard_frame(f->spare);
-                f->spare = NULL;
                 f->shareable = 0;
             }
         }
@@ -231,12 +241,12 @@ frames_own_top(Frames **frames, PyObject *outside, PyObject *segment)
     int aliased = 0;
     top->spare = NULL;
     if (gen == NULL) {
-        gen = fork_frame(top->gen, outside, &aliased);
-        if (gen != NULL && aliased) { /* it has come to share something meanwhile */
-            discard_frame(gen);
+        gen = fork_frame(top->gen, outside, 1, &aliased);
+        if (gen == NULL && aliased) { /* it has come to share something meanwhile */
             Frames *fresh;
             PyObject *segment_fresh;
-            if (frames_fork_whole(top, segment, NULL, outside, &fresh, &segment_fresh, NULL) < 0) {
+            if (frames_fork_whole(top, segment, NULL, 0, outside, &fresh, &segment_fresh, NULL) <
+                0) {
                 return -1;
             }
             Py_DECREF(segment_fresh);
@@ -280,11 +290,11 @@ frames_fork(Frames *frames, PyObject *segment, PyObject *msg, int whole, Returns
     }
     if (share) {
         int aliased = 0;
-        PyObject *gen = fork_frame(frames->gen, outside, &aliased);
-        if (gen == NULL) {
+        PyObject *gen = fork_frame(frames->gen, outside, frames->below != NULL, &aliased);
+        if (gen == NULL && !aliased) {
             return -1;
         }
-        if (frames->below == NULL || !aliased) {
+        if (gen != NULL) {
             *fresh = frames_push(frames_share(frames->below), gen);
             if (*fresh == NULL) {
                 frames_drop(frames->below);
@@ -301,9 +311,19 @@ frames_fork(Frames *frames, PyObject *segment, PyObject *msg, int whole, Returns
             *segment_fresh = Py_NewRef(segment);
             return 0;
         }
-        discard_frame(gen);
     }
-    return frames_fork_whole(frames, segment, msg, outside, fresh, segment_fresh, msg_fresh);
+    return frames_fork_whole(frames, segment, msg, 0, outside, fresh, segment_fresh, msg_fresh);
+}
+
+/* What is in reach of any frame of a stack and is watched, or NULL (perhaps with an exception). */
+static PyObject *
+frames_watch(Frames *frames, PyObject *segment, PyObject *outside)
+{
+    Py_ssize_t n = frames_depth(frames);
+    PyObject **items = frames_array(frames, n, NULL);
+    PyObject *watch = items == NULL ? NULL : watch_computation(items, n, segment, outside);
+    PyMem_Free(items);
+    return watch;
 }
 
 /* --- choice points -------------------------------------------------------------------------- */
@@ -386,6 +406,7 @@ typedef struct {
     unsigned long long points;
     Py_ssize_t branches, clones;
     ReturnsTable *returns;
+    PyObject *copying; /* set: the places at which forks copy tensors; NULL while there is none */
     double explored_mass;
     int at_node; /* where the resumption that is running came from */
 } Explorer;
@@ -406,7 +427,7 @@ static PyObject *str_value, *str_weight, *str_named, *str_state, *str_name, *str
     *str_log_probs, *str_scale, *str_adopt, *str_replay, *str_branch, *str_step, *str_weigh,
     *str_note, *str_body, *str_blame, *str_hidden, *str_wait, *str_scale_of, *str_process, *str_postprocess,
     *str_pyro_sample, *str_pyro_post_sample, *str_clone, *str_keep, *str_own, *str_recorded,
-    *str_torch;
+    *str_torch, *str_repair;
 
 static int
 run_push(Run *run, PyObject *gen) /* steals `gen` */
@@ -1463,13 +1484,13 @@ step_opaque(Explorer *self, PyObject *state, PyObject *value, int pick, int node
 }
 
 static PyObject *
-replayed(Explorer *self, Point *point, PyObject *reason)
+replayed(Explorer *self, Point *point)
 {
     PyObject *answers = answers_to(self, point->node);
     PyObject *state = answers == NULL
                           ? NULL
                           : PyObject_CallMethodObjArgs(self->driver, str_replay, answers,
-                                                       point->msg, reason, NULL);
+                                                       point->msg, Py_None, NULL);
     Py_XDECREF(answers);
     return state;
 }
@@ -1509,11 +1530,119 @@ only_shared(PyObject *segment)
     return 1;
 }
 
+/* Where the top frame of a stack waits. */
+static PyObject *
+place_of(Frames *frames)
+{
+    Frame *frame = compat_gen_frame((PyGenObject *)frames->gen);
+    return Py_BuildValue("(Ki)", (unsigned long long)(size_t)compat_frame_code(frame),
+                         compat_frame_lasti(frame));
+}
+
+/* Another branch has changed a tensor in place that the frames of a point hold as well: make them
+   again by replay, and copy tensors at this place from now on. 1: the driver has them, in
+   `*state`. */
+static int
+repair(Explorer *self, Point *point, PyObject **state)
+{
+    PyObject *place = place_of(point->frames);
+    if (place == NULL || (self->copying == NULL && (self->copying = PySet_New(NULL)) == NULL) ||
+        PySet_Add(self->copying, place) < 0) {
+        Py_XDECREF(place);
+        return -1;
+    }
+    Py_DECREF(place);
+    point_drop_frames(point);
+    PyObject *answers = answers_to(self, point->node), *frames, *segment, *msg;
+    PyObject *made = answers == NULL ? NULL
+                                     : PyObject_CallMethodObjArgs(self->driver, str_repair, answers,
+                                                                  point->msg, changed, NULL);
+    Py_XDECREF(answers);
+    if (made == NULL || !PyTuple_CheckExact(made)) {
+        *state = made;
+        return made == NULL ? -1 : 1;
+    }
+    int rc = -1;
+    if (PyArg_ParseTuple(made, "O!O!O!", &PyList_Type, &frames, &PyTuple_Type, &segment,
+                         &MessageType, &msg)) {
+        rc = 0;
+        for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(frames); i++) {
+            PyObject *gen = Py_NewRef(PyList_GET_ITEM(frames, i));
+            Frames *top = frames_push(point->frames, gen);
+            if (top == NULL) {
+                Py_DECREF(gen);
+                rc = -1;
+                break;
+            }
+            point->frames = top;
+        }
+        PyList_SetSlice(frames, 0, PyList_GET_SIZE(frames), NULL);
+        Py_SETREF(point->segment, Py_NewRef(segment));
+        Py_SETREF(point->msg, Py_NewRef(msg));
+        Py_CLEAR(point->watch);
+        if (rc == 0) {
+            point->watch = frames_watch(point->frames, point->segment, self->outside);
+            rc = point->watch == NULL && PyErr_Occurred() ? -1 : 0;
+        }
+    }
+    Py_DECREF(made);
+    return rc;
+}
+
+/* Do forks of the point copy tensors? Then 1, and its frames are forked so; 0 if not. What the
+   copy that is kept still shares goes on being watched. */
+static int
+fork_tensors(Explorer *self, Point *point, Frames **fresh, PyObject **segment_fresh,
+             PyObject **msg_fresh)
+{
+    PyObject *place = self->copying == NULL ? NULL : place_of(point->frames);
+    int copies = place == NULL ? 0 : PySet_Contains(self->copying, place);
+    Py_XDECREF(place);
+    if (copies <= 0) {
+        return self->copying != NULL && place == NULL ? -1 : copies;
+    }
+    PyObject *before = frames_watch(point->frames, point->segment, self->outside);
+    if ((before == NULL && PyErr_Occurred()) ||
+        frames_fork_whole(point->frames, point->segment, point->msg, 1, self->outside, fresh,
+                          segment_fresh, msg_fresh) < 0) {
+        Py_XDECREF(before);
+        return -1;
+    }
+    PyObject *after = before == NULL ? NULL : frames_watch(*fresh, *segment_fresh, self->outside);
+    PyObject *shared = after == NULL ? NULL : PyList_New(0);
+    int rc = before != NULL && shared == NULL && PyErr_Occurred() ? -1 : 1;
+    for (Py_ssize_t i = 0; rc == 1 && shared != NULL && i < PyList_GET_SIZE(after); i += 2) {
+        for (Py_ssize_t k = 0; k < PyList_GET_SIZE(before); k += 2) {
+            if (PyList_GET_ITEM(before, k) == PyList_GET_ITEM(after, i)) {
+                rc = PyList_Append(shared, PyList_GET_ITEM(after, i)) < 0 ||
+                             PyList_Append(shared, PyList_GET_ITEM(after, i + 1)) < 0
+                         ? -1
+                         : 1;
+                break;
+            }
+        }
+    }
+    if (shared != NULL && PyList_GET_SIZE(shared) == 0) {
+        Py_CLEAR(shared);
+    }
+    Py_XDECREF(before);
+    Py_XDECREF(after);
+    if (rc < 0) {
+        Py_XDECREF(shared);
+        frames_drop(*fresh);
+        Py_CLEAR(*segment_fresh);
+        Py_CLEAR(*msg_fresh);
+        return -1;
+    }
+    Py_XSETREF(point->watch, shared);
+    return 1;
+}
+
 /* Frames to resume a bare point with, and their Messengers: its own, or copies of them.
-   1: there are none, replay instead. */
+   1: there are none, replay instead; or the driver has made a state already. */
 static int
 take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment, PyObject **msg,
-            PyObject **reason)
+            PyObject **state)
 {
     if (point->frames == NULL) {
         return 1;
@@ -1531,9 +1660,10 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment
                 PyErr_SetObject(err_capture, changed);
                 return -1;
             }
-            point_drop_frames(point);
-            *reason = Py_NewRef(changed);
-            return 1;
+            int rc = repair(self, point, state);
+            if (rc != 0) {
+                return rc;
+            }
         }
     }
     if (!last) {
@@ -1541,8 +1671,11 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment
         PyObject *segment_copy, *msg_copy;
         int whole = point->mutable ||
                     (point->segment != self->base && !only_shared(point->segment));
-        if (frames_fork(point->frames, point->segment, point->msg, whole, self->returns,
-                        self->outside, self->base, &copy, &segment_copy, &msg_copy) == 0) {
+        int forked = fork_tensors(self, point, &copy, &segment_copy, &msg_copy);
+        if (forked > 0 ||
+            (forked == 0 &&
+             frames_fork(point->frames, point->segment, point->msg, whole, self->returns,
+                         self->outside, self->base, &copy, &segment_copy, &msg_copy) == 0)) {
             /* The copy is kept, the original goes on. */
             run->top = point->frames;
             point->frames = copy;
@@ -1634,8 +1767,8 @@ resume(Explorer *self, Point *point, int pick, int last, int node, double log_we
         return rc;
     }
     Run run = {NULL};
-    PyObject *reason = NULL, *segment = NULL, *msg = NULL;
-    int rc = take_frames(self, point, last, &run, &segment, &msg, &reason);
+    PyObject *state = NULL, *segment = NULL, *msg = NULL;
+    int rc = take_frames(self, point, last, &run, &segment, &msg, &state);
     if (rc == 0) {
         PyObject *given =
             msg == NULL ? NULL : value_for_model(self->driver, point->values, point->mutable,
@@ -1650,15 +1783,16 @@ resume(Explorer *self, Point *point, int pick, int last, int node, double log_we
         }
     }
     if (rc == 1) {
-        PyObject *state = replayed(self, point, reason == NULL ? Py_None : reason);
+        if (state == NULL) {
+            state = replayed(self, point);
+        }
         rc = state == NULL
                  ? -1
                  : step_opaque(self, state, value, pick, node, log_weight, log_prior);
-        Py_XDECREF(state);
     }
+    Py_XDECREF(state);
     Py_XDECREF(segment);
     Py_XDECREF(msg);
-    Py_XDECREF(reason);
     return rc;
 }
 
@@ -1931,6 +2065,7 @@ explorer_clear(Explorer *self)
     Py_CLEAR(self->outside);
     Py_CLEAR(self->base);
     Py_CLEAR(self->leaf_values);
+    Py_CLEAR(self->copying);
     return 0;
 }
 
@@ -2065,6 +2200,7 @@ explorer_ready(PyObject *module)
         {&str_own, "own"},
         {&str_recorded, "recorded"},
         {&str_torch, "torch"},
+        {&str_repair, "repair"},
         {&str_pyro_sample, "_pyro_sample"},
         {&str_pyro_post_sample, "_pyro_post_sample"},
     };

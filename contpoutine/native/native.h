@@ -84,12 +84,15 @@ PyObject *fork_iterator(Fork *fork, PyObject *o);    /* word by word */
 int fork_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *outside,
                      PyObject *kept, int tensors, PyObject **frames_out, PyObject **ambient_out);
 /* Clone one suspended generator by itself. `aliased`: what was copied has other owners as well, so
-   a frame that is copied another time could come to hold another copy. */
-PyObject *fork_frame(PyObject *frame, PyObject *outside, int *aliased);
+   a frame that is copied another time could come to hold another copy. With `alone`, such a clone
+   is dropped again: NULL without an exception. */
+PyObject *fork_frame(PyObject *frame, PyObject *outside, int alone, int *aliased);
 /* 1 if branches share `o` as it is, by the rule for its type; 0 if not, -1 on error. */
 int is_shared(PyObject *o);
 /* Drop suspended frames without running anything of the model. Steals the reference. */
 void discard_frame(PyObject *frame);
+/* Nothing of these frames runs any more, nor what only they hold. */
+void silence_frames(PyObject **frames, Py_ssize_t n);
 /* Nothing can change it, and nothing it refers to can: every branch may have it. (A subclass of
    the module type is no atom here, but shared by rule.) The order is that of the questions asked:
    numbers and strings first, then what the collector knows, which is mostly a container. */

@@ -474,3 +474,39 @@ def test_closing_by_throwing_generator_exit_is_a_branch_of_its_own(capture):
 def test_strategies_are_restored():
     with strategy("replay"):
         pass
+
+
+@native_only
+@pytest.mark.parametrize("order", ["depth_first", "breadth_first"])
+def test_a_frame_that_reaches_itself_runs_nothing_when_its_branch_is_given_up(order):
+    """Such a frame is cyclic garbage, and the collector would close it."""
+    ran = []
+
+    def helper(name):
+        try:
+            yield 1
+        finally:
+            ran.append(name)
+
+    def model():
+        knot = [helper("held")]
+        next(knot[0])
+        knot.append(sub(knot))
+        try:
+            return (yield knot[1])
+        finally:
+            ran.append("outer")
+
+    def sub(knot):
+        try:
+            a = yield cp.sample("a", cp.distributions.Flip(0.5))
+            yield cp.factor("gone", -float("inf"))
+            return a, knot
+        finally:
+            ran.append("inner")
+
+    posterior = cp.infer.enumerate(model, order=order)()
+    assert posterior.explored_mass == 1.0
+    del posterior
+    gc.collect()
+    assert ran == []
