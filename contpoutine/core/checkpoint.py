@@ -65,8 +65,9 @@ class Checkpoint:
         computation = self._computation
         if computation is None:
             return self._rerun()
-        provider().thaw(self._frozen)
-        self._frozen = None
+        if self._frozen is not None:
+            provider().thaw(self._frozen)
+            self._frozen = None
         if self._watch is not None and not provider().watch_holds(self._watch):
             if self._strategy == "clone":
                 raise CaptureError(CHANGED)
