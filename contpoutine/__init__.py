@@ -15,7 +15,7 @@ control handlers may resume the same suspended computation again and again.
 0.3214
 """
 
-from contpoutine import capture, core, distributions, errors, infer, optim, poutine
+from contpoutine import capture, core, distributions, errors, infer, optim, poutine, viz
 from contpoutine.capture import Capabilities, capabilities, explain, fork
 from contpoutine.core.effectful import effectful, operation
 from contpoutine.core.handler import Handler, handle
@@ -65,4 +65,5 @@ __all__ = [
     "run",
     "sample",
     "subsample",
+    "viz",
 ]

@@ -146,17 +146,22 @@ class Visits:
 
     def occurrence(self, site: str, occurrence: int) -> Groups:
         """The values of one visit of the site: 0 is the first of an execution, -1 the last."""
-        if occurrence >= 0 and self.network.homes is None and self.sums.acyclic:
-            if site not in self._counted:
-                self._counted[site] = self._count_before(site)
-            counts = self._counted[site]
-            if counts is not None:
-                return self._counted_groups(site, counts, occurrence)
+        counts = self.counts(site) if occurrence >= 0 else None
+        if counts is not None:
+            return self._counted_groups(site, counts, occurrence)
         watched = self.joint([(site, occurrence)])
         return [(values[0], mass) for values, mass in watched]
 
-    def _count_before(self, site: str) -> Sequence[int] | None:
+    def counts(self, site: str) -> Sequence[int] | None:
         """How often the site was visited before each state, if that is one number for all paths."""
+        if self.network.homes is not None or not self.sums.acyclic:
+            return None
+        if site not in self._counted:
+            self._counted[site] = self._count_before(site)
+        found: Sequence[int] | None = self._counted[site]
+        return found
+
+    def _count_before(self, site: str) -> Sequence[int] | None:
         graph, sums = self.graph, self.sums
         passing: defaultdict[int, int] = defaultdict(int)
         for state, _ in self.of[site].passing:
@@ -237,12 +242,18 @@ class _Watch:
     In the sub-model that the execution starts in: how many visits there have been until the one
     that is wanted, then its value; counted from the end, the last values. In a sub-model that is
     called it is not known how many visits there were before, so there it is the values themselves,
-    as many as can matter.
+    as many as can matter. Where it is known which states make that visit, the `visitors`, nothing is
+    counted: it is the first one by them.
     """
 
-    def __init__(self, site: str, occurrence: int) -> None:
+    def __init__(self, site: str, occurrence: int, visitors: frozenset[int] | None) -> None:
         self.site, self.occurrence = site, occurrence
         self.start: Any = 0 if occurrence >= 0 else ()
+        self.visitors = visitors
+
+    def is_met_at(self, site: str, state: int) -> bool:
+        """Does it count, or give, the visit of a site by a state?"""
+        return site == self.site and (self.visitors is None or state in self.visitors)
 
     def seen(self, memory: Any, key: Hashable) -> Any:
         if isinstance(memory, _Found):
@@ -269,7 +280,7 @@ class _Split:
     def __init__(self, visits: Visits, watched: Sequence[tuple[str, int]]) -> None:
         self.visits, self.sums = visits, visits.sums
         self.graph, self.network = visits.graph, visits.network
-        self.watches = [_Watch(site, occurrence) for site, occurrence in watched]
+        self.watches = [self._watch(site, occurrence) for site, occurrence in watched]
         self.sites = {watch.site for watch in self.watches}
         self.nothing: Memory = tuple([watch.start for watch in self.watches])
         self.unnoted: Memory = tuple([() for _ in self.watches])
@@ -277,6 +288,13 @@ class _Split:
         self.items: list[dict[Memory, int]] = [{} for _ in range(len(self.network))]
         self.rules: list[list[tuple[int, int, float]]] = []
         self.ends: dict[Memory, int] = {}
+
+    def _watch(self, site: str, occurrence: int) -> _Watch:
+        visitors = self.visits.of[site]
+        counts = self.visits.counts(site) if occurrence >= 0 and not visitors.passing else None
+        if counts is None:
+            return _Watch(site, occurrence, None)
+        return _Watch(site, 0, frozenset([s for s in visitors.choices if counts[s] == occurrence]))
 
     # A path that has met nothing yet needs no item of its own: its weight is that of the item. And
     # in a graph without calls, what comes after all is found is known as well: what goes through.
@@ -288,8 +306,8 @@ class _Split:
         users, places = visits.users, visits.places
         touched = bytearray(len(self.network))
         todo = []
-        for site in self.sites:
-            for state in visits.of[site].states():
+        for watch in self.watches:
+            for state in watch.visitors or visits.of[watch.site].states():
                 for place in places[state]:
                     for item in users[place]:
                         if not touched[item]:
@@ -388,7 +406,7 @@ class _Split:
         for watch, memory, called in zip(self.watches, before, inside, strict=True):
             add = watch.seen if outer else watch.noted
             for site, key, value in events:
-                if site == watch.site:
+                if watch.is_met_at(site, state):
                     self.values.setdefault(key, value)
                     memory = add(memory, key)
             for key in called:
