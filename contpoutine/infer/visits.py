@@ -242,8 +242,8 @@ class _Watch:
     In the sub-model that the execution starts in: how many visits there have been until the one
     that is wanted, then its value; counted from the end, the last values. In a sub-model that is
     called it is not known how many visits there were before, so there it is the values themselves,
-    as many as can matter. Where it is known which states make that visit, the `visitors`, nothing is
-    counted: it is the first one by them.
+    as many as can matter. Where it is known which states make that visit, the `visitors`, nothing
+    is counted: it is the first one by them.
     """
 
     def __init__(self, site: str, occurrence: int, visitors: frozenset[int] | None) -> None:
