@@ -65,7 +65,7 @@ class MaxTriesError(ContpoutineError, RuntimeError):
 
 
 class OverruledError(ContpoutineError, RuntimeError):
-    """A handler further out changed a value that `poutine.queue` had chosen already."""
+    """A handler further out decided a value that `poutine.queue` or `EnumELBO` has to choose."""
 
 
 class ClauseError(ContpoutineError, TypeError):

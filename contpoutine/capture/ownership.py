@@ -303,6 +303,8 @@ def classify(cls: type) -> Rule:
             return WATCH
         if issubclass(cls, torch.distributions.Distribution) and _root(cls) in _DISTRIBUTIONS:
             return HOLDS  # those of a user's own may count, and are instances like any other
+        if issubclass(cls, torch.distributions.constraints.Constraint) and _root(cls) == "torch":
+            return HOLDS
         if issubclass(cls, (torch.Size, torch.dtype, torch.device)):
             return SHARE
         if cls is torch.Generator:

@@ -331,7 +331,8 @@ class Computation:
         except BaseException as error:
             self._note(self._inside(ambient, depth), msg, None, error)
             return None, error
-        self.undecided = not is_decided(msg)
+        # A parameter is outside of the model: who runs the model again reads it again.
+        self.undecided = msg["type"] != "param" and not is_decided(msg)
         if self.feed is not None and (self.feed or not (self.complete or self.undecided)):
             return self._refed(msg)
         self.pending = msg
@@ -424,7 +425,11 @@ class Computation:
     def _refed(self, msg: Any) -> Outcome:
         """While replaying: answer a message that leaves the computation as it was answered."""
         if not self.complete and not self.undecided:  # it decides itself again
-            return self._down(msg, msg["value"], len(self.base))
+            try:
+                value = msg["value"] if is_decided(msg) else default_value(msg)
+            except BaseException as raised:
+                return None, raised
+            return self._down(msg, value, len(self.base))
         pick = self.feed[-1].pick if self.feed else None
         value, error = self._fed(msg)
         self._note_own(msg, value, error, pick=pick)
@@ -436,6 +441,8 @@ class Computation:
     def _fed(self, msg: Any) -> Outcome:
         """While replaying: the recorded answer to `msg`, with the traceback that it had."""
         answer = self.next_answer(msg)
+        for key, value in answer.seen:
+            msg[key] = value
         if answer.error is not None:
             return None, answer.error.with_traceback(answer.traceback)
         if answer.drawn and msg["type"] == "sample":
@@ -568,7 +575,16 @@ def _answer(
 ) -> Answer:
     traceback = error.__traceback__ if error is not None else None
     value = provider().keep(value)
-    return Answer(log, msg["type"], msg["name"], value, error, traceback, drawn, pick)
+    seen = tuple([(key, msg[key]) for key, plain in _CHANGED if _differs(msg[key], plain)])
+    return Answer(log, msg["type"], msg["name"], value, error, traceback, drawn, pick, seen)
+
+
+# What a handler may change of a message that is not its own, and how it is by itself.
+_CHANGED = (("is_observed", False), ("scale", 1.0), ("mask", None), ("cond_indep_stack", ()))
+
+
+def _differs(value: Any, plain: Any) -> bool:
+    return type(value) is not type(plain) or value != plain  # a tensor cannot be asked
 
 
 def _place(mark: Mark, ambient: tuple[Any, ...]) -> int:

@@ -18,6 +18,8 @@ class Answer(NamedTuple):
     it had then. `drawn` says that the value was drawn at random because no handler gave one.
     `pick` is for a value that the model may have made itself, and can change: which of the values
     that the site offered it was. A replay takes the one at that place of what is offered then.
+    `seen` holds what handlers further out had put into the message, for those inside that see it
+    again.
     """
 
     earlier: Answer | None
@@ -28,6 +30,7 @@ class Answer(NamedTuple):
     traceback: TracebackType | None = None
     drawn: bool = False
     pick: int | None = None
+    seen: tuple[tuple[str, Any], ...] = ()
 
 
 def in_order(log: Answer | None) -> list[Answer]:

@@ -201,7 +201,8 @@ def _is_torch_distribution(fn: Any) -> bool:
 
 
 def _is_independent(fn: Any) -> bool:
-    return hasattr(fn, "reinterpreted_batch_ndims") and hasattr(fn, "base_dist")
+    held = getattr(fn, "__dict__", ())  # not hasattr, which would wake a light instance
+    return "reinterpreted_batch_ndims" in held and "base_dist" in held
 
 
 def _foreign_choices(fn: Any, name: str) -> Choices | ElementChoices:

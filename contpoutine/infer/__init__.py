@@ -2,9 +2,10 @@
 
 from contpoutine.infer import util
 from contpoutine.infer.elbo import ELBO, Trace_ELBO
+from contpoutine.infer.enum_elbo import EnumELBO
 from contpoutine.infer.enumeration import enumerate
 from contpoutine.infer.marginal import Marginal
 from contpoutine.infer.posterior import Posterior
 from contpoutine.infer.svi import SVI
 
-__all__ = ["ELBO", "SVI", "Marginal", "Posterior", "Trace_ELBO", "enumerate", "util"]
+__all__ = ["ELBO", "SVI", "EnumELBO", "Marginal", "Posterior", "Trace_ELBO", "enumerate", "util"]

@@ -101,6 +101,10 @@ class Choice:
         self.weight, self.named, self.scale = weight, named, scale
 
 
+# What handlers further out have said of a site that waits for a choice.
+_SAID_OUTSIDE = ("scale", "mask", "cond_indep_stack", "stop", "stopped_at")
+
+
 class Driver:
     """Follows executions of one model with one set of arguments."""
 
@@ -138,6 +142,10 @@ class Driver:
         computation = place.resume(last)
         if place.why_replayed is not None and place.why_replayed != known:
             self.note(place.why_replayed)
+        if self.outer:  # what was replayed is not sent up again
+            for key in _SAID_OUTSIDE:
+                if key in place.msg:
+                    computation.pending[key] = place.msg[key]
         return computation
 
     def note(self, reason: str) -> None:
@@ -309,7 +317,9 @@ class Driver:
     # --- handlers further out -------------------------------------------------------------------
 
     def _pass_up(self, msg: Any) -> None:
-        for entry in reversed(self.outer):
+        was_open = not is_decided(msg)
+        for depth in range(len(self.outer) - 1, -1, -1):
+            entry = self.outer[depth]
             if type(entry) is Mark:
                 if msg["type"] != "sample" and msg["type"] in entry.clauses:
                     raise BarrierError(
@@ -321,10 +331,15 @@ class Driver:
                 continue
             entry._process_message(msg)
             if msg["stop"]:
-                return
+                msg["stopped_at"] = depth
+                break
+        if was_open and is_decided(msg):
+            msg["decided_outside"] = True
 
     def _pass_down(self, msg: Any) -> None:
-        for entry in self.outer:
+        """Tell the handlers further out that have seen the message what its value is."""
+        first = msg["stopped_at"] if msg["stop"] and "stopped_at" in msg else 0
+        for entry in self.outer[first:]:
             if type(entry) is not Mark:
                 entry._postprocess_message(msg)
 

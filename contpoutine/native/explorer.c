@@ -2,9 +2,9 @@
 
    The same loop as contpoutine/infer/explorer.py, which is the reference: choice points in a
    frontier, each resumed once for each of its values. This one runs *bare* executions by itself: a
-   stack of generators that yield nothing but samples and calls of other models, with Messengers
-   and no control handler installed inside. It resumes the top generator, reads the request, sends
-   it past the Messengers, weighs it, and at a choice suspends the frames in a choice point;
+   stack of generators that yield nothing but samples, parameters and calls of other models, with
+   Messengers and no control handler installed inside. It resumes the top generator, reads the
+   request, sends it past the Messengers, weighs it, and at a choice suspends the frames in a choice point;
    resuming a choice point clones them, or takes them for its last value.
 
    Whatever else happens (a control handler is installed, another kind of effect is performed, a
@@ -428,6 +428,7 @@ static PyObject *str_value, *str_weight, *str_named, *str_state, *str_name, *str
     *str_note, *str_body, *str_blame, *str_hidden, *str_wait, *str_scale_of, *str_process, *str_postprocess,
     *str_pyro_sample, *str_pyro_post_sample, *str_clone, *str_keep, *str_own, *str_recorded,
     *str_torch, *str_repair;
+static PyObject *str_param, *str_pyro_param, *str_pyro_post_param;
 
 static int
 run_push(Run *run, PyObject *gen) /* steals `gen` */
@@ -982,13 +983,13 @@ weigh(PyObject *driver, Message *msg, double *weight, int *bounded)
     return *weight == -1.0 && PyErr_Occurred() ? -1 : 0;
 }
 
-/* One handler's part in a message's way: its own method if it has one, otherwise the hook for
-   samples, which the method of the base class would look up. */
+/* One handler's part in a message's way: its own method if it has one, otherwise the hook that the
+   method of the base class would look up. */
 static int
 tell(PyObject *entry, PyObject *method, PyObject *method_default, PyObject *hook, PyObject *msg)
 {
     PyObject *result = NULL;
-    if (_PyType_Lookup(Py_TYPE(entry), method) != method_default) {
+    if (hook == NULL || _PyType_Lookup(Py_TYPE(entry), method) != method_default) {
         result = PyObject_CallMethodOneArg(entry, method, msg);
     }
     else {
@@ -1004,6 +1005,14 @@ tell(PyObject *entry, PyObject *method, PyObject *method_default, PyObject *hook
     return result == NULL ? -1 : 0;
 }
 
+/* The method of a handler that the base class would look up for a message: `sample` or `param`. */
+static inline PyObject *
+hook_for(PyObject *msg, PyObject *for_sample, PyObject *for_param)
+{
+    PyObject *type = ((Message *)msg)->field[F_TYPE];
+    return type == str_sample ? for_sample : type == str_param ? for_param : NULL;
+}
+
 /* Send a message up through the Messengers. Gives how many it has not passed because one stopped
    it, or 0, or -1 on error. */
 Py_ssize_t
@@ -1011,7 +1020,8 @@ pass_up(PyObject *segment, Message *msg, int *stopped)
 {
     *stopped = 0;
     for (Py_ssize_t i = PyTuple_GET_SIZE(segment); i > 0; i--) {
-        if (tell(PyTuple_GET_ITEM(segment, i - 1), str_process, process_default, str_pyro_sample,
+        PyObject *hook = hook_for((PyObject *)msg, str_pyro_sample, str_pyro_param);
+        if (tell(PyTuple_GET_ITEM(segment, i - 1), str_process, process_default, hook,
                  (PyObject *)msg) < 0) {
             return -1;
         }
@@ -1033,8 +1043,9 @@ pass_down(PyObject *segment, Message *msg)
     if (PyTuple_GET_SIZE(segment) > 0) {
         Py_XSETREF(msg->field[F_DONE], Py_NewRef(Py_True));
         for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(segment); i++) {
-            if (tell(PyTuple_GET_ITEM(segment, i), str_postprocess, postprocess_default,
-                     str_pyro_post_sample, (PyObject *)msg) < 0) {
+            PyObject *hook = hook_for((PyObject *)msg, str_pyro_post_sample, str_pyro_post_param);
+            if (tell(PyTuple_GET_ITEM(segment, i), str_postprocess, postprocess_default, hook,
+                     (PyObject *)msg) < 0) {
                 return NULL;
             }
         }
@@ -1269,14 +1280,37 @@ blame(PyObject *driver, Message *msg)
 /* What one turn of an execution comes to. */
 enum { FAILED = -1, SETTLED = 0, SEND = 1 };
 
-/* A frame has yielded a sample. SEND: `*value` is what it gets; SETTLED: the execution waits, has
-   been given up or handed over. */
+/* A parameter that no handler has decided: what the store says. It is not recorded, as an execution
+   that is run again reads it again. 0 or -1. */
+static int
+read_param(Message *msg)
+{
+    PyObject *fn = msg->field[F_FN], *args = msg->field[F_ARGS], *kwargs = msg->field[F_KWARGS];
+    if (fn == NULL || (args != NULL && !PyTuple_CheckExact(args)) ||
+        (kwargs != NULL && !PyDict_CheckExact(kwargs))) {
+        PyErr_SetString(PyExc_TypeError, "a param message needs a function, a tuple of arguments "
+                                         "and a dictionary of keywords");
+        return -1;
+    }
+    PyObject *none = args == NULL ? PyTuple_New(0) : Py_NewRef(args);
+    PyObject *value = none == NULL ? NULL : PyObject_Call(fn, none, kwargs);
+    Py_XDECREF(none);
+    if (value == NULL) {
+        return -1;
+    }
+    Py_XSETREF(msg->field[F_VALUE], value);
+    return 0;
+}
+
+/* A frame has yielded a sample or a parameter. SEND: `*value` is what it gets; SETTLED: the
+   execution waits, has been given up or handed over. */
 static int
 perform(Explorer *self, Run *run, PyObject *segment, Message *msg, PyObject **value, int *node,
         double *log_weight, double log_prior)
 {
+    PyObject *asked = msg->field[F_TYPE]; /* interned: one of two */
     if (msg->field[F_NAME] == NULL || !PyUnicode_Check(msg->field[F_NAME])) {
-        PyErr_Format(PyExc_TypeError, "a sample site needs a string as its name, not %R",
+        PyErr_Format(PyExc_TypeError, "a %U site needs a string as its name, not %R", asked,
                      msg->field[F_NAME] == NULL ? Py_None : msg->field[F_NAME]);
         return throw(self, run, *node, *log_weight, log_prior);
     }
@@ -1286,10 +1320,10 @@ perform(Explorer *self, Run *run, PyObject *segment, Message *msg, PyObject **va
     if (depth < 0) {
         return throw(self, run, *node, *log_weight, log_prior);
     }
-    if (msg->field[F_TYPE] != str_sample) {
+    if (msg->field[F_TYPE] != str_sample && (asked == str_sample || msg->field[F_TYPE] != asked)) {
         PyErr_Format(PyExc_TypeError,
-                     "a handler has changed the type of site %R on its way from \"sample\" to %R",
-                     msg->field[F_NAME], msg->field[F_TYPE]);
+                     "a handler has changed the type of site %R on its way from \"%U\" to %R",
+                     msg->field[F_NAME], asked, msg->field[F_TYPE]);
         return throw(self, run, *node, *log_weight, log_prior);
     }
     if (stopped) {
@@ -1303,6 +1337,13 @@ perform(Explorer *self, Run *run, PyObject *segment, Message *msg, PyObject **va
     int decided = is_decided(msg);
     if (decided < 0) {
         return FAILED;
+    }
+    if (msg->field[F_TYPE] == str_param) {
+        if (!decided && read_param(msg) < 0) {
+            return throw(self, run, *node, *log_weight, log_prior);
+        }
+        *value = pass_down(segment, msg);
+        return *value == NULL ? throw(self, run, *node, *log_weight, log_prior) : SEND;
     }
     if (!decided) {
         int rc = suspend(self, run, segment, msg, *node, *log_weight, log_prior);
@@ -1363,6 +1404,14 @@ send_to(PyObject *gen, PyObject *value, PyObject **request)
 {
     return PyGen_CheckExact(gen) ? PyGen_Type.tp_as_async->am_send(gen, value, request)
                                  : PyIter_Send(gen, value, request);
+}
+
+/* Is it a request that this loop answers by itself? */
+static inline int
+is_bare(Message *msg)
+{
+    PyObject *type = msg->field[F_TYPE];
+    return (type == str_sample || type == str_param) && !msg->performed;
 }
 
 /* Run a bare execution until it suspends, ends or is handed over. `value` (a new reference) is
@@ -1426,8 +1475,8 @@ run_bare(Explorer *self, Run *run, PyObject *value, int node, double log_weight,
             return FAILED;
         }
         int rc;
-        if (Message_CheckExact(request) && ((Message *)request)->field[F_TYPE] == str_sample &&
-            !((Message *)request)->performed && (segment == self->base || only_messengers(segment))) {
+        if (Message_CheckExact(request) && is_bare((Message *)request) &&
+            (segment == self->base || only_messengers(segment))) {
             rc = perform(self, run, segment, (Message *)request, &value, &node, &log_weight,
                          log_prior);
         }
@@ -2203,6 +2252,9 @@ explorer_ready(PyObject *module)
         {&str_repair, "repair"},
         {&str_pyro_sample, "_pyro_sample"},
         {&str_pyro_post_sample, "_pyro_post_sample"},
+        {&str_param, "param"},
+        {&str_pyro_param, "_pyro_param"},
+        {&str_pyro_post_param, "_pyro_post_param"},
     };
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         *names[i].place = PyUnicode_InternFromString(names[i].text);

@@ -14,7 +14,16 @@ import contpoutine as cp
 import contpoutine.distributions as dist
 from contpoutine import poutine
 from contpoutine.core.ambient import AMBIENT
-from contpoutine.errors import ParamError, ParamMismatchError, UnperformedEffectError
+from contpoutine.core.capture import STRATEGY
+from contpoutine.errors import (
+    BadYieldError,
+    CaptureError,
+    DistributionError,
+    ParamError,
+    ParamMismatchError,
+    UnknownParamError,
+    UnperformedEffectError,
+)
 
 
 def trace_node(name, init, **options):
@@ -215,3 +224,168 @@ def test_a_forgotten_yield_is_reported():
 def test_a_name_that_is_no_string_is_refused_at_once():
     with pytest.raises(TypeError, match="name of a parameter"):
         cp.param(torch.tensor(1.0))
+
+
+# --- parameters under enumeration, in whatever way a branch is resumed ------------------------
+
+
+def outcomes(model, *args):
+    marginal = cp.infer.enumerate(model)(*args).marginal()
+    return {value: round(marginal[value], 9) for value in marginal}
+
+
+def test_a_branch_that_has_to_be_replayed_reads_its_parameters_again(capture):
+    def model():
+        p = yield cp.param("p", 0.25, constraint=constraints.unit_interval)
+        total = torch.zeros(())
+        a = yield cp.sample("a", dist.Bernoulli(p))
+        total += a  # in place: the other branches are rebuilt by replay
+        q = yield cp.param("q", lambda: torch.tensor(0.5))
+        b = yield cp.sample("b", dist.Bernoulli(q))
+        total += b
+        return total.item(), p.unconstrained() is cp.get_param_store()["p"].unconstrained()
+
+    if STRATEGY.get() == "clone":
+        with pytest.raises(CaptureError):
+            cp.infer.enumerate(model)()
+        return
+    assert outcomes(model) == pytest.approx(
+        {(0.0, True): 0.375, (1.0, True): 0.5, (2.0, True): 0.125}
+    )
+
+
+def test_a_handler_inside_sees_each_read_in_each_branch(capture):
+    class Reads(cp.Messenger):
+        def __init__(self):
+            self.seen = []
+
+        def _pyro_param(self, msg):
+            assert msg["value"] is None
+            self.seen.append("up")
+
+        def _pyro_post_param(self, msg):
+            self.seen.append(round(msg["value"].item(), 3))
+
+    def model():
+        with Reads() as reads:
+            a = yield cp.sample("a", dist.Flip(0.5))
+            yield cp.param("x", 1.0)
+            b = yield cp.sample("b", dist.Flip(0.5))
+            yield cp.param("y", 2.0)
+        return (a, b, *reads.seen)
+
+    found = {value[2:] for value in outcomes(model)}
+    assert found == {("up", 1.0, "up", 2.0)}
+
+
+def test_trace_inside_an_enumerated_model_records_parameters(capture):
+    def inner():
+        p = yield cp.param("p", 0.25)
+        return (yield cp.sample("a", dist.Bernoulli(p)))
+
+    def model():
+        with poutine.trace() as tr:
+            yield inner()
+        return tuple(tr.trace.param_nodes), tr.trace.nodes["p"]["value"].item()
+
+    assert outcomes(model) == {(("p",), 0.25): 1.0}
+
+
+def test_a_parameter_that_a_handler_makes_a_sample_is_enumerated(capture):
+    class Lift(cp.Messenger):
+        def _pyro_param(self, msg):
+            msg["type"], msg["fn"], msg["args"], msg["kwargs"] = "sample", dist.Flip(0.25), (), {}
+
+    def model():
+        with poutine.trace() as tr, Lift():
+            p = yield cp.param("p", 1.0)
+        return p, tr.trace.stochastic_nodes[0]
+
+    assert outcomes(model) == {(True, "p"): 0.25, (False, "p"): 0.75}
+    assert len(cp.get_param_store()) == 0
+
+
+def test_a_hidden_parameter_is_read_and_nobody_outside_hears_of_it(capture):
+    def model():
+        with poutine.trace() as tr, poutine.block(hide=["p"]):
+            p = yield cp.param("p", 0.25)
+            a = yield cp.sample("a", dist.Bernoulli(p))
+        return a.item(), tuple(tr.trace.nodes)
+
+    assert outcomes(model) == {(1.0, ("a",)): 0.25, (0.0, ("a",)): 0.75}
+
+
+def test_an_error_of_a_parameter_is_raised_in_the_branch_that_reads_it(capture):
+    def model():
+        a = yield cp.sample("a", dist.Flip(0.5))
+        try:
+            with poutine.condition(data={}):
+                yield cp.param("s", 1.0 if a else -1.0, constraint=constraints.positive)
+        except ParamError:
+            return "refused"
+        yield cp.sample("b", dist.Flip(0.5))
+        return "taken"
+
+    # true comes last, or else the first branch's parameter would be there for the second
+    assert set(outcomes(model)) <= {"refused", "taken"}
+    assert AMBIENT.get() == ()
+
+
+def test_an_error_that_leaves_the_model_names_the_execution(capture):
+    def model():
+        yield cp.sample("a", dist.Flip(0.5))
+        yield cp.param("nowhere")
+
+    with pytest.raises(UnknownParamError) as caught:
+        cp.infer.enumerate(model)()
+    assert any("a=" in note for note in caught.value.__notes__)
+
+
+def test_a_request_for_a_parameter_is_performed_once(capture):
+    def model():
+        request = cp.param("p", 1.0)
+        yield request
+        yield cp.sample("a", dist.Flip(0.5))
+        yield request
+
+    with pytest.raises(BadYieldError, match="second"):
+        cp.infer.enumerate(model)()
+
+
+def test_a_handler_cannot_make_a_parameter_anything_else(capture):
+    class Odd(cp.Messenger):
+        def _pyro_param(self, msg):
+            msg["type"] = "sample"
+            msg["fn"] = None
+            msg["args"], msg["kwargs"] = (), {}
+
+    def model():
+        with Odd():
+            yield cp.param("p", 1.0)
+
+    with pytest.raises(DistributionError):
+        cp.infer.enumerate(model)()
+
+
+def test_a_constraint_that_a_model_makes_and_holds_is_shared_by_its_branches(capture):
+    def model():
+        low = yield cp.sample("low", dist.Finite({0.0: 0.5, 1.0: 0.5}))
+        inside = constraints.interval(low, 3.0)
+        yield cp.sample("a", dist.Flip(0.5))
+        x = yield cp.param(f"x{low:.0f}", 2.0, constraint=inside)
+        return low, round(x.item(), 4)
+
+    assert outcomes(model) == {(0.0, 2.0): 0.5, (1.0, 2.0): 0.5}
+
+
+def test_a_block_around_an_enumeration_hides_from_the_handlers_around_it(capture):
+    def model():
+        a = yield cp.sample("a", dist.Flip(0.5))
+        yield cp.param("p", 1.0)
+        yield cp.sample("b", dist.Flip(0.5))
+        return a
+
+    with poutine.trace() as captured, poutine.block(hide_fn=lambda msg: msg["type"] != "param"):
+        posterior = cp.infer.enumerate(model)()
+    assert posterior.executions == 4
+    assert list(captured.trace.nodes) == ["p"]

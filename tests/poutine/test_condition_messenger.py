@@ -118,3 +118,22 @@ def test_bad_arguments_are_refused():
     with pytest.raises(NotAModelError, match=r"condition\(model, option=...\)"):
         poutine.condition({"x": True})
     assert repr(poutine.condition(data={"x": True, "y": 1})) == "condition(data={x, y})"
+
+
+def test_a_recorder_inside_sees_what_a_handler_outside_has_said_in_every_branch(capture):
+    class Half(cp.Messenger):
+        def _pyro_sample(self, msg):
+            msg["scale"] = 0.5 * msg["scale"]
+
+    def model():
+        with poutine.trace() as tr:
+            x = yield cp.sample("x", dist.Flip(0.5))
+            a = yield cp.sample("a", dist.Flip(0.5))
+            b = yield cp.sample("b", dist.Flip(0.5))
+        nodes = tr.trace.nodes
+        return x, a, b, nodes["x"]["is_observed"], nodes["a"]["scale"], nodes["b"]["is_observed"]
+
+    with poutine.condition(data={"x": True}), Half():
+        posterior = cp.infer.enumerate(model)()
+    assert {value[3:] for value in posterior.tree.leaf_values} == {(True, 0.5, False)}
+    assert posterior.executions == 4
