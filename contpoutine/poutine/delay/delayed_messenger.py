@@ -8,15 +8,11 @@ changed, once for each time that the model goes on from the site.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Generator
-from types import GeneratorType
 from typing import Any, NoReturn, Self
 
-from contpoutine.core.ambient import AMBIENT, DRIVEN
+from contpoutine.core.ambient import DRIVEN
 from contpoutine.core.machine import is_decided
 from contpoutine.core.messenger import Messenger
-from contpoutine.core.model import is_generator_model
 from contpoutine.distributions import Delta
 from contpoutine.distributions.content import is_tensor
 from contpoutine.distributions.symbolic import SymbolicDistribution
@@ -32,43 +28,27 @@ from contpoutine.poutine.delay.link import Link, plates_around
 from contpoutine.poutine.delay.relation import Relation, Taking
 from contpoutine.poutine.delay.repeated import Repeated, is_single
 from contpoutine.poutine.delay.symbol import Owner, Symbol, Variable
-from contpoutine.poutine.delay.take_number import TakeNumber, numbers_of
+from contpoutine.poutine.delay.take_number import TakeNumber
 
 
 class DelayedMessenger(Messenger):
-    """Keeps what the model draws symbolic, as far as there are closed forms."""
+    """Keeps what is drawn symbolic, in one block or one call, and knows what is learned there."""
 
-    def __enter__(self) -> Self:
-        if self in AMBIENT.get():
-            raise HandlerStackError(
-                "this `poutine.delayed` handler was entered again inside itself, which would mix "
-                "up what it knows. Make another one for the inner block."
-            )
+    def __init__(self, made_by: Messenger | None = None) -> None:
+        self.made_by = made_by
         self._owner, self._count = Owner(), 0
         self._beliefs = NOTHING
         self._outside_of_driven = not DRIVEN.get()
+        self._entered = False
+
+    def __enter__(self) -> Self:
+        if self._entered:
+            raise HandlerStackError(
+                "what `with poutine.delayed() as known:` gives is for one block; write "
+                "`with poutine.delayed():` again for another one"
+            )
+        self._entered = True
         return super().__enter__()
-
-    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        if is_generator_model(fn):
-
-            @functools.wraps(fn)
-            def model(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-                return (yield from self._follow(fn(*args, **kwargs)))
-
-            return model
-
-        @functools.wraps(fn)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with type(self)():
-                result = fn(*args, **kwargs)
-            return self._follow(result) if isinstance(result, GeneratorType) else result
-
-        return call
-
-    def _follow(self, body: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        with type(self)():  # a handler for each call: a model may call itself
-            return (yield from numbers_of((yield from body)))
 
     def posterior(self, value: Any) -> Any:
         """The distribution of a delayed value, given everything observed so far.

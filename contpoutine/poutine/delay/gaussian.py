@@ -6,8 +6,10 @@ touches only the entries of the variables in it: P stays as sparse as the model.
 one path of marginalised nodes, and sample what would branch off. Normal variables need no path, as
 they stay jointly normal under every affine factor: nothing is ever sampled here to make room.
 
-A question (mean and variance of an expression) eliminates the other variables, those farthest away
-first, which fills in nothing where the model is a tree.
+A question (mean and variance of an expression) eliminates the other variables, those farthest
+away first, which fills in nothing where the model is a tree. What is left of the joint then, its
+*front*, is remembered: as long as the model goes on from there, as a filter does, the next question
+costs the same, however long the chain has become.
 """
 
 from __future__ import annotations
@@ -25,10 +27,11 @@ class Gaussian:
     """An immutable joint. Numbers are floats, or tensors where gradients are wanted."""
 
     fork_shared = True
-    __slots__ = ("precision", "shift")
+    __slots__ = ("_front", "precision", "shift")
 
     def __init__(self, precision: Rows, shift: Terms) -> None:
         self.precision, self.shift = precision, shift
+        self._front: Gaussian | None = None  # a marginal that has been asked for
 
     def with_factor(self, terms: Terms, target: Any, variance: Any) -> Gaussian:
         """Times the density of `target` under a normal around `terms`, as a function of them.
@@ -43,7 +46,10 @@ class Gaussian:
             shift[one] = shift.get(one, 0.0) + scaled * target
             for other, factor in terms.items():
                 row[other] = row.get(other, 0.0) + scaled * factor
-        return Gaussian(precision, shift)
+        fresh, front = Gaussian(precision, shift), self._front
+        if front and all(v in front.precision or v not in self.precision for v in terms):
+            fresh._front = front.with_factor(terms, target, variance)
+        return fresh
 
     def fix(self, variable: Variable, value: Any) -> Gaussian:
         """Given that the variable has this value; it is no part of the joint any more."""
@@ -54,11 +60,17 @@ class Gaussian:
             if other != variable:
                 shift[other] = shift[other] - coupling * value
                 precision[other] = {k: v for k, v in precision[other].items() if k != variable}
-        return Gaussian(precision, shift)
+        fresh, front = Gaussian(precision, shift), self._front
+        if front and variable in front.precision:
+            fresh._front = front.fix(variable, value)
+        return fresh
 
     def moments(self, terms: Terms) -> tuple[Any, Any]:
         """Mean and variance of `sum of coefficient * variable`."""
-        rows, shift = self._reduced(list(terms))
+        front = self._front
+        whole = front if front and all(variable in front.precision for variable in terms) else self
+        rows, shift = whole._reduced(list(terms))
+        self._front = Gaussian(rows, shift)
         # With s the solution of P s = coefficients, the mean is s'h, the variance s'coefficients.
         solution = _solve(rows, terms)
         mean = sum(solution[variable] * shift[variable] for variable in terms)

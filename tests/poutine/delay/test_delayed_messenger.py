@@ -539,7 +539,7 @@ def test_symbols_of_two_handlers_do_not_mix():
 
 
 def test_a_symbol_does_not_outlive_its_handler():
-    with poutine.delayed() as handler:
+    with poutine.delayed():
         x = cp.run(around, 1.0)
 
     def later():
@@ -549,10 +549,10 @@ def test_a_symbol_does_not_outlive_its_handler():
         cp.run(later)
     with pytest.raises(SymbolicValueError, match="lives inside"):
         cp.infer.enumerate(later)()
-    with handler, pytest.raises(SymbolicValueError, match="lives inside"):
+    with poutine.delayed() as another, pytest.raises(SymbolicValueError, match="lives inside"):
         cp.run(later)
-    with handler, pytest.raises(SymbolicValueError, match="another"):
-        handler.posterior(x)
+    with pytest.raises(SymbolicValueError, match="another"):
+        another.posterior(x)
 
     def asks():
         return (yield poutine.posterior(x))
@@ -576,10 +576,37 @@ def test_around_an_enumeration_it_would_mix_branches_and_is_refused():
         cp.infer.enumerate(model)()
 
 
-def test_a_handler_is_not_entered_inside_itself():
+def test_a_handler_made_outside_is_right_in_every_branch(capture):
+    outside = poutine.delayed()
+
+    def model():
+        with outside as known:
+            mu = yield cp.sample("mu", dist.Normal(0.0, 1.0))
+            up = yield cp.sample("up", dist.Flip(0.5))
+            yield cp.sample("x", dist.Normal(mu, 1.0), obs=1.0 if up else -1.0)
+            yield cp.sample("later", dist.Flip(0.5))
+            inside = outside.posterior(mu).loc.item()
+            with outside:
+                with pytest.raises(SymbolicValueError, match="another"):
+                    outside.posterior(mu)
+        return up, inside, known.posterior(mu).loc.item()
+
+    for order in ("depth_first", "breadth_first"):
+        found = cp.infer.enumerate(model, capture=capture, order=order)().marginal()
+        assert dict(found) == {(True, 0.5, 0.5): 0.5, (False, -0.5, -0.5): 0.5}
+
+
+def test_what_a_block_knows_stays_with_it():
     handler = poutine.delayed()
-    with handler, pytest.raises(HandlerStackError, match="inside itself"):
-        handler.__enter__()
+    with handler as known:
+        mu = cp.run(around, 2.0)
+    assert known.posterior(mu).loc == 1.0
+    with pytest.raises(SymbolicValueError, match="not installed here"):
+        handler.posterior(mu)
+    with pytest.raises(HandlerStackError, match="one block"):
+        known.__enter__()
+    with pytest.raises(HandlerStackError):
+        handler.__exit__(None, None, None)
 
 
 class Scaled(cp.Messenger):

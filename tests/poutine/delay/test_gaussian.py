@@ -89,6 +89,36 @@ def test_a_joint_never_changes():
     assert x not in three.precision and y not in one.precision
 
 
+@given(networks(), st.data())
+def test_what_is_remembered_of_one_question_is_right_for_the_next(sites, data):
+    joint, names = sparse(sites)
+    for _ in range(6):
+        chosen = data.draw(st.sets(st.sampled_from(names), min_size=1, max_size=2))
+        terms = {name: data.draw(numbers.filter(bool)) for name in sorted(chosen)}
+        if data.draw(st.booleans()):
+            joint = joint.with_factor(terms, data.draw(numbers), 0.5)
+        fresh = Gaussian(joint.precision, joint.shift)
+        assert joint.moments(terms) == pytest.approx(fresh.moments(terms), rel=1e-6, abs=1e-8)
+        if len(joint.precision) > 2 and data.draw(st.booleans()):
+            gone = data.draw(st.sampled_from(sorted(joint.precision)))
+            joint = joint.fix(gone, data.draw(numbers))
+            names = [name for name in names if name != gone]
+
+
+def test_a_filter_takes_the_same_work_at_each_step():
+    work = []
+    joint = Gaussian({}, {}).with_factor({Variable("x", 0): 1.0}, 0.0, 1.0)
+    for i in range(1, 60):
+        before, now = Variable("x", i - 1), Variable("x", i)
+        joint = joint.with_factor({now: 1.0, before: -1.0}, 0.0, 1.0)
+        joint.moments({now: 1.0})
+        joint = joint.with_factor({now: 1.0}, 0.5, 2.0)
+        work.append(len(joint._front.precision))
+    assert max(work) == 1
+    fresh = Gaussian(joint.precision, joint.shift)
+    assert joint.moments({now: 1.0}) == pytest.approx(fresh.moments({now: 1.0}))
+
+
 def test_a_chain_fills_nothing_in():
     names = [Variable("x", i) for i in range(200)]
     joint = Gaussian({}, {}).with_factor({names[0]: 1.0}, 0.0, 1.0)
