@@ -5,6 +5,7 @@
 #   make matrix   the torch-free tests of core and capture on every supported Python found here
 #   make conformance  CPython's own generator tests, with each generator living on in its clones
 #   make laws     the law of resumption on many drawn models (LAWS=100000 of them)
+#   make leaks    memory and references stay flat; references need python3.11-dbg
 #   make sanitize core and capture under the address and undefined-behaviour sanitizers
 #   make fuzz     fork, resume, throw, close, trace and drop at random (SECONDS=60, SEED=1)
 #   make bench    the full benchmark, with WebPPL where node and npm are there
@@ -25,11 +26,11 @@ PEERS := benchmarks/node_modules/.installed
 ARGS ?=
 SANITIZED := build/sanitized
 SANITIZE = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=. $(abspath $(PY)) -X faulthandler
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 PYTHONMALLOC=malloc PYTHONPATH=. $(abspath $(PY)) -X faulthandler
 
 LAWS ?= 100000
 
-.PHONY: demo test check bench matrix conformance laws sanitize fuzz build clean
+.PHONY: demo test check bench matrix conformance laws leaks sanitize fuzz build clean
 
 demo: $(BUILT)
 	$(PY) -m benchmarks --quick $(ARGS)
@@ -53,8 +54,11 @@ conformance: $(BUILT)
 laws: $(BUILT)
 	LAWS=$(LAWS) $(PY) -m pytest tests/capture/test_drawn.py tests/capture/test_stateful.py $(ARGS)
 
+leaks: $(BUILT)
+	$(PY) tests/leaks/check.py $(ARGS)
+
 fuzz: $(BUILT)
-	$(PY) -X faulthandler tests/leaks/scenarios.py fuzz $(or $(SECONDS),60) $(or $(SEED),1)
+	$(PY) tests/leaks/fuzz.py $(or $(SECONDS),60) $(or $(SEED),1)
 
 # A copy of the package with a sanitized extension: the one in place stays as fast as it is.
 sanitize: $(INSTALLED)
@@ -63,7 +67,7 @@ sanitize: $(INSTALLED)
 	rm -f $(SANITIZED)/contpoutine/_native*.so
 	cd $(SANITIZED) && CONTPOUTINE_SANITIZE=1 $(abspath $(PY)) setup.py --quiet build_ext --inplace
 	cd $(SANITIZED) && LAWS=100 $(SANITIZE) -m pytest -q tests/core tests/capture $(ARGS)
-	cd $(SANITIZED) && $(SANITIZE) tests/leaks/scenarios.py fuzz $(or $(SECONDS),30) $(or $(SEED),1)
+	cd $(SANITIZED) && $(SANITIZE) tests/leaks/fuzz.py $(or $(SECONDS),30) $(or $(SEED),1)
 
 bench: $(BUILT) $(PEERS)
 	$(PY) -m benchmarks $(ARGS)

@@ -1,8 +1,11 @@
 """What the leak checks and the fuzzer do again and again. Run as a script, in a process of its own:
 
-    python tests/leaks/scenarios.py references   total references are flat (debug interpreters)
-    python tests/leaks/scenarios.py memory       resident memory is flat
-    python tests/leaks/scenarios.py fuzz SECONDS SEED
+    python tests/leaks/scenarios.py references [ROUNDS]   total references are flat over each scenario
+    python tests/leaks/scenarios.py cycles [N]            ... over N times clone, resume and drop
+    python tests/leaks/scenarios.py memory [ROUNDS]       resident memory is flat
+    python tests/leaks/scenarios.py paths [N]             ... over N paths of a tree
+
+Total references are counted by debug interpreters only.
 
 Each scenario is a function that leaves nothing behind.
 """
@@ -292,93 +295,58 @@ def flat_memory(rounds: int) -> None:
         assert growth < 4000, f"{scenario.__name__} grew by {growth} KB"
 
 
-def fuzz(seconds: float, seed: int) -> None:
-    """Fork, resume, throw, close, look at, trace and drop, in a drawn order."""
-    warnings.simplefilter("ignore")
-    rng = random.Random(seed)
-    alive: list[Any] = []
-    models = [rich, refused, thrower, nested]
-    end = time.monotonic() + seconds
-    done: Counter[str] = Counter()
+def flat_cycles(n: int) -> None:
+    """Clone, resume and drop, `n` times in ten batches."""
+    k = cp.run(cp.handle(Keep(), rich))
+    alive = [None, None]
+    total = sys.gettotalrefcount  # type: ignore[attr-defined]
+    counts = array.array("q", [0] * 11)
+    for batch in range(11):
+        for i in range(n // 10):
+            k._snapshot.fork(k.origin.outside)
+            alive[i % 2] = cp.run(k(i % 2))
+        gc.collect()
+        counts[batch] = total()
+    growth = [b - a for a, b in itertools.pairwise(counts)]
+    print(f"{n} times clone, resume, drop: references grew by {growth[1:]} in each tenth")
+    assert sorted(growth[1:])[len(growth) // 2] <= 0, growth
 
-    def look(k: Any) -> None:
-        snapshot = k._snapshot
-        for frame in snapshot.frames if snapshot is not None else ():
-            for name in ("gi_frame", "gi_yieldfrom", "gi_running", "gi_suspended"):
-                getattr(frame, name, None)
-            body = getattr(frame, "gi_frame", None)
-            if body is not None:
-                dict(body.f_locals)
-                _ = body.f_lineno
 
-    def misuse(k: Any) -> None:
-        snapshot = k._snapshot
-        if snapshot is not None and len(snapshot.frames) > 1:
-            body = snapshot.frames[-1]
-            with contextlib.suppress(BaseException):
-                rng.choice((body.close, lambda: next(body), lambda: body.throw(KeyError)))()
+class Paths(cp.Handler):
+    """Goes down every path, and keeps nothing."""
 
-    def keep(x: Any) -> None:
-        if hasattr(x, "throw") and len(alive) < 50:
-            alive.append(x)
+    def on_flip(self, msg: Any, k: Any) -> Any:
+        return (yield k(0)) + (yield k(1))
 
-    while time.monotonic() < end:
-        act = rng.choice(
-            "start start resume resume resume fork throw drop drop collect look misuse trace untrace "
-            "moved cycle".split()
-        )
-        done[act] += 1
-        k = rng.choice(alive) if alive else None
-        if act == "start" or k is None:
-            STRATEGY.set(rng.choice(("auto", "auto", "replay")))
-            keep(cp.run(cp.handle(Keep(), rng.choice(models))))
-        elif act == "resume":
-            with contextlib.suppress(Exception):
-                keep(cp.run(k(rng.choice((0, 1, [], "x")))))
-        elif act == "fork" and k._snapshot is not None:
-            with contextlib.suppress(cp.errors.CaptureError):
-                fresh = k._snapshot.fork(k.origin.outside)
-                if rng.random() < 0.3:
-                    bodies = [f for f in fresh.take() if hasattr(f, "send")]
-                    with contextlib.suppress(BaseException):
-                        rng.choice((bodies[-1].close, lambda: bodies[-1].send(1)))()
-        elif act == "throw":
-            with contextlib.suppress(BaseException):
-                keep(cp.run(k.throw(rng.choice((ValueError, KeyError, GeneratorExit))(1))))
-        elif act == "drop":
-            alive.remove(k)
-        elif act == "collect":
-            gc.collect(rng.randrange(3))
-        elif act == "look":
-            look(k)
-        elif act == "misuse":
-            misuse(k)
-        elif act == "trace":
-            sys.settrace(lambda *args: None)
-        elif act == "untrace":
-            sys.settrace(None)
-        elif act == "moved":
-            alive.remove(k)
-            with contextlib.suppress(Exception):
-                keep(cp.run(k(rng.choice((0, [2])))))
-        elif act == "cycle":
-            k.origin.kwargs.setdefault("extra", []).append(
-                k
-            ) if "extra" in k.origin.kwargs else None
-            if hasattr(k, "_thrown"):
-                k._thrown.append((ValueError(k), None))
-        k = None
-    sys.settrace(None)
-    alive.clear()
-    gc.collect()
-    print("fuzz:", dict(done))
+    def on_return(self, value: Any) -> int:
+        return 1
+
+
+def flat_paths(n: int) -> None:
+    """Trees of 4,096 paths until there were `n`: resident memory after each tenth."""
+
+    def model() -> Any:
+        xs = []
+        for _ in range(12):
+            xs.append((yield flip()))
+        return xs
+
+    sizes, paths = [], 0
+    for tenth in range(11):
+        while paths < n * tenth // 10:
+            paths += cp.run(cp.handle(Paths(), model))
+        gc.collect()
+        sizes.append(resident())
+    print(f"{paths} paths: {sizes} KB after each tenth")
+    assert sizes[-1] - sizes[2] < 2000, sizes
 
 
 if __name__ == "__main__":
     what, *numbers = sys.argv[1:]
-    if what == "references":
-        flat_references(*map(int, numbers or (12,)))
-    elif what == "memory":
-        flat_memory(*map(int, numbers or (300,)))
-    else:
-        fuzz(float(numbers[0]), int(numbers[1]))
+    check, usual = {
+        "references": (flat_references, 12),
+        "cycles": (flat_cycles, 100_000),
+        "memory": (flat_memory, 300),
+        "paths": (flat_paths, 1_000_000),
+    }[what]
+    check(int(numbers[0]) if numbers else usual)

@@ -11,14 +11,20 @@ from pathlib import Path
 import pytest
 
 import contpoutine as cp
+from tests.leaks.check import build, debug_interpreter
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 
-def run(*arguments: str, python: str = sys.executable, path: Path = ROOT) -> str:
+def run(
+    *arguments: str,
+    script: str = "scenarios.py",
+    python: str = sys.executable,
+    path: Path = ROOT,
+) -> str:
     result = subprocess.run(
-        [python, "-X", "faulthandler", HERE / "scenarios.py", *arguments],
+        [python, "-X", "faulthandler", HERE / script, *arguments],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(path)},
@@ -31,31 +37,25 @@ def run(*arguments: str, python: str = sys.executable, path: Path = ROOT) -> str
 needs_native = pytest.mark.skipif(not cp.capabilities().native, reason="about the C extension")
 
 
-DEBUG = shutil.which(f"python{sys.version_info[0]}.{sys.version_info[1]}-dbg")
-WHERE = "import sysconfig as s; print(s.get_path('include'), s.get_config_var('EXT_SUFFIX'))"
-
-
 @needs_native
-@pytest.mark.skipif(DEBUG is None or not shutil.which("gcc"), reason="needs a debug interpreter")
+@pytest.mark.skipif(
+    debug_interpreter() is None or not shutil.which("gcc"), reason="needs a debug interpreter"
+)
 def test_references_are_flat_on_a_debug_interpreter(tmp_path):
-    shutil.copytree(ROOT / "contpoutine", tmp_path / "contpoutine")
-    found = subprocess.run([DEBUG, "-c", WHERE], capture_output=True, text=True, check=True)
-    include, suffix = found.stdout.split()
-    sources = sorted((tmp_path / "contpoutine" / "native").glob("*.c"))
-    # not as a system directory: gcc would resolve Debian's links to the headers of the other build
-    extension = tmp_path / "contpoutine" / f"_native{suffix}"
-    flags = ("-shared", "-fPIC", "-std=c11", "-g", "-O1", "-UNDEBUG", f"-I{include}")
-    subprocess.run(["gcc", *flags, *sources, "-o", extension], check=True)
-    run("references", python=DEBUG, path=tmp_path)
+    debug = debug_interpreter()
+    build(debug, tmp_path / "debug")
+    run("references", python=debug, path=tmp_path / "debug")
+    run("cycles", "20000", python=debug, path=tmp_path / "debug")
 
 
 @needs_native
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_resident_memory_is_flat():
     run("memory", "150")
+    run("paths", "100000")
 
 
 @needs_native
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_few_seconds_of_fuzzing_do_not_crash(seed):
-    assert "fuzz:" in run("fuzz", "3", str(seed))
+    assert "0 of which failed" in run("3", str(seed), script="fuzz.py")
