@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from contpoutine.errors import CaptureError
 
 Strategy = Literal["auto", "clone", "replay"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
+
+TAKING = threading.RLock()
+"""Held while somebody takes frames out of store: two threads may resume one continuation."""
 
 Frames = list[Any]
 Segment = tuple[Any, ...]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from contpoutine.core.capture import STRATEGY, Strategy, provider
+from contpoutine.core.capture import STRATEGY, TAKING, Strategy, provider
 from contpoutine.core.continuation import CHANGED, finished, looks_back, place
 from contpoutine.core.machine import Computation, rerun
 from contpoutine.errors import CaptureError, SharedIteratorError
@@ -62,6 +62,10 @@ class Checkpoint:
 
         `last` promises that the checkpoint is not resumed again: nothing is copied then.
         """
+        with TAKING:
+            return self._take(last)
+
+    def _take(self, last: bool) -> Computation:
         computation = self._computation
         if computation is None:
             return self._rerun()

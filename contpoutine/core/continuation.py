@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from contpoutine.core.ambient import AMBIENT
-from contpoutine.core.capture import STRATEGY, WITNESS, Frames, Segment, provider
+from contpoutine.core.capture import STRATEGY, TAKING, WITNESS, Frames, Segment, provider
 from contpoutine.core.messenger import Messenger
 from contpoutine.core.record import Answer
 from contpoutine.errors import CaptureError, FinishedError
@@ -220,6 +220,10 @@ class Continuation:
 
         `last` promises that nobody can resume this continuation again, so its own frames may go.
         """
+        with TAKING:
+            return self._take(last)
+
+    def _take(self, last: bool) -> Snapshot | None:
         snapshot = self._snapshot
         if snapshot is None or self._moved:
             return None

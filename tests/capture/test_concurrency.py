@@ -72,7 +72,7 @@ def rounds(name):
 def switching():
     """Threads take turns as often as they can."""
     before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
+    sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
 
@@ -134,7 +134,7 @@ def test_threads_resume_one_continuation_at_once(switching):
     (k,) = kept
 
     def work(i):
-        for turn in range(ROUNDS):
+        for turn in range(400):
             with Named(i):
                 assert cp.run(k(turn)) == [turn, i]
 

@@ -84,11 +84,11 @@ class Fuzz:
 
     def start(self) -> None:
         STRATEGY.set(self.rng.choice(("auto", "auto", "replay")))
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, GeneratorExit):
             self.keep(cp.run(cp.handle(Keep(), self.rng.choice(self.models))))
 
     def resume(self) -> None:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, GeneratorExit):
             self.keep(cp.run(self.one()(self.value())))
 
     def fork(self) -> None:
@@ -110,7 +110,7 @@ class Fuzz:
     def moved(self) -> None:
         """The last resumption of a continuation that nobody else holds."""
         k = self.alive.pop(self.rng.randrange(len(self.alive)))
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, GeneratorExit):
             self.keep(cp.run(k(self.value())))
 
     def drop(self) -> None:
