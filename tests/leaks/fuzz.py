@@ -174,7 +174,7 @@ def main(seconds: float, seed: int) -> int:
 
 
 if __name__ == "__main__":
-    asked, first = float(sys.argv[1]), int((sys.argv + ["1"])[2])
+    asked, first = float(sys.argv[1]), int(([*sys.argv, "1"])[2])
     if sys.argv[3:] == ["spell"]:
         spell(asked, first)
     else:

@@ -19,8 +19,6 @@ import itertools
 import random
 import sys
 import threading
-import time
-import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
 from typing import Any, NamedTuple
 
