@@ -5,6 +5,7 @@
 #   make matrix   the torch-free tests of core and capture on every supported Python found here
 #   make conformance  CPython's own generator tests, with each generator living on in its clones
 #   make laws     the law of resumption on many drawn models (LAWS=100000 of them)
+#                 and every combination of the laws of handlers
 #   make leaks    memory and references stay flat; references need python3.11-dbg
 #   make sanitize core and capture under the address and undefined-behaviour sanitizers
 #   make fuzz     fork, resume, throw, close, trace and drop at random (SECONDS=60, SEED=1)
@@ -52,7 +53,7 @@ conformance: $(BUILT)
 	$(PY) tests/conformance/run.py $(ARGS)
 
 laws: $(BUILT)
-	LAWS=$(LAWS) $(PY) -m pytest tests/capture/test_drawn.py tests/capture/test_stateful.py $(ARGS)
+	LAWS=$(LAWS) $(PY) -m pytest tests/capture/test_drawn.py tests/capture/test_stateful.py tests/poutine/test_laws.py $(ARGS)
 
 leaks: $(BUILT)
 	$(PY) tests/leaks/check.py $(ARGS)

@@ -52,6 +52,18 @@ class EmptyQueueError(ContpoutineError, RuntimeError):
     """`poutine.queue` was to take a partial execution from a queue that has none."""
 
 
+class UnmetNameWarning(UserWarning):
+    """A handler was given a name that no site has had."""
+
+
+class InterventionWarning(RuntimeWarning):
+    """Two handlers replace the value of one site."""
+
+
+class NotSupportedError(ContpoutineError, NotImplementedError):
+    """Something of Pyro's that has no meaning for continuations, or is not there."""
+
+
 class PlateError(ContpoutineError, ValueError):
     """Plates whose names or dimensions collide, or whose sizes do not fit together."""
 

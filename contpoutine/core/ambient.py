@@ -16,3 +16,7 @@ AMBIENT: ContextVar[tuple[Any, ...]] = ContextVar("contpoutine_handlers", defaul
 DRIVEN: ContextVar[bool] = ContextVar("contpoutine_driven", default=False)
 """Is a model being driven whose choices are somebody's to make, as in an enumeration? A model that
 is run inside of it by a plain call would draw its own choices at random, which is refused."""
+
+SEEDED: ContextVar[Any] = ContextVar("contpoutine_seeded", default=None)
+"""Do the global random number generators run on a seeded stream now? Then, a pair: their states
+outside of it, and what this variable is there. A run that gives up a branch inside goes back."""

@@ -32,7 +32,7 @@ from collections.abc import Callable
 from types import GeneratorType
 from typing import Any
 
-from contpoutine.core.ambient import AMBIENT, DRIVEN
+from contpoutine.core.ambient import AMBIENT, DRIVEN, SEEDED
 from contpoutine.core.capture import Frames, Segment, provider
 from contpoutine.core.continuation import (
     Activation,
@@ -45,7 +45,7 @@ from contpoutine.core.continuation import (
 from contpoutine.core.handler import Clause, Handler, Install, Mark
 from contpoutine.core.message import Message, check_dropped, machine_runs
 from contpoutine.core.model import describe, start, where
-from contpoutine.core.record import Answer, in_order, site
+from contpoutine.core.record import STREAM, Answer, in_order, site
 from contpoutine.errors import (
     BadYieldError,
     BarrierError,
@@ -309,13 +309,12 @@ class Computation:
         low = len(self.base)
         end = low if self.driven else 0
         depth = len(ambient)
-        effect = msg["type"]
         try:
             while depth > end:
                 depth -= 1
                 entry = ambient[depth]
                 if type(entry) is Mark:
-                    clause = entry.clauses.get(effect)
+                    clause = entry.clauses.get(msg["type"])
                     if clause is None:
                         continue
                     if depth < low:
@@ -325,7 +324,7 @@ class Computation:
                 if msg["stop"]:
                     return self._decide(msg, depth)
             if not self.driven:
-                if effect == "sample" and DRIVEN.get():
+                if DRIVEN.get() and msg["type"] == "sample":
                     raise _not_seen(msg, self.barrier)
                 return self._decide(msg, 0)
         except BaseException as error:
@@ -348,6 +347,7 @@ class Computation:
         else:
             try:
                 value = default_value(msg)
+                move_stream(msg)
             except BaseException as raised:
                 error = raised
             if self.driven and self.origin is not None:
@@ -443,10 +443,13 @@ class Computation:
         answer = self.next_answer(msg)
         for key, value in answer.seen:
             msg[key] = value
+        if answer.stream is not None:
+            msg[STREAM] = answer.stream
         if answer.error is not None:
             return None, answer.error.with_traceback(answer.traceback)
         if answer.drawn and msg["type"] == "sample":
             default_value(msg)  # the next random numbers are then those of the first run
+            move_stream(msg)
         if answer.pick is not None and self.origin is not None and self.origin.value_at is not None:
             return self.origin.value_at(self.origin, msg, answer.pick), None
         return provider().keep(answer.value), None
@@ -576,7 +579,8 @@ def _answer(
     traceback = error.__traceback__ if error is not None else None
     value = provider().keep(value)
     seen = tuple([(key, msg[key]) for key, plain in _CHANGED if _differs(msg[key], plain)])
-    return Answer(log, msg["type"], msg["name"], value, error, traceback, drawn, pick, seen)
+    stream = msg.get(STREAM)
+    return Answer(log, msg["type"], msg["name"], value, error, traceback, drawn, pick, seen, stream)
 
 
 # What a handler may change of a message that is not its own, and how it is by itself.
@@ -598,6 +602,22 @@ def _place(mark: Mark, ambient: tuple[Any, ...]) -> int:
 def is_decided(msg: Any) -> bool:
     """Has the message got its value already: observed, or set by a handler?"""
     return bool(msg["is_observed"]) or bool(msg["done"]) or msg["value"] is not None
+
+
+def move_stream(msg: Any) -> None:
+    """A value has been drawn for `msg`: a seeded model's random numbers go on from here."""
+    if STREAM in msg:
+        msg[STREAM] = provider().randomness()
+
+
+def leave_seeded(before: Any) -> None:
+    """Put the random number generators back, if a branch was given up on a seeded stream."""
+    state, seeded = None, SEEDED.get()
+    while seeded is not None and seeded is not before:
+        state, seeded = seeded
+    if state is not None:
+        provider().restore_randomness(state)
+        SEEDED.set(before)
 
 
 def default_value(msg: Any) -> Any:
@@ -729,6 +749,8 @@ def rebuild(k: Continuation) -> Snapshot:
     computation = rerun(k.origin, k.log, k.msg, complete=True)
     frames, computation.frames = computation.frames, []
     activation = Activation(k.mark, k.origin, k.log)
+    if STREAM in k.msg:
+        computation.pending[STREAM] = k.msg[STREAM]
     return Snapshot([activation, *frames], (k.mark, *computation.segment), computation.pending)
 
 
@@ -751,7 +773,12 @@ def run(model: Any, *args: Any, **kwargs: Any) -> Any:
     >>> cp.run(model, 3)
     3
     """
-    if isinstance(model, Resumption):
-        later = Computation([], (), None, driven=False)
-        return later._drive(lambda: later._resume(model, last=False)).value
-    return Computation([start(model, args, kwargs)], (), None, driven=False).resume().value
+    seeded = SEEDED.get()
+    try:
+        if isinstance(model, Resumption):
+            later = Computation([], (), None, driven=False)
+            return later._drive(lambda: later._resume(model, last=False)).value
+        return Computation([start(model, args, kwargs)], (), None, driven=False).resume().value
+    finally:
+        if SEEDED.get() is not seeded:
+            leave_seeded(seeded)

@@ -10,6 +10,10 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, NamedTuple
 
+STREAM = "_stream"
+"""The key under which a message carries the states of the random number generators, where they are
+the model's own (`poutine.seed`)."""
+
 
 class Answer(NamedTuple):
     """One recorded answer.
@@ -20,6 +24,7 @@ class Answer(NamedTuple):
     that the site offered it was. A replay takes the one at that place of what is offered then.
     `seen` holds what handlers further out had put into the message, for those inside that see it
     again.
+    `stream` is where a seeded model's random numbers go on after the site.
     """
 
     earlier: Answer | None
@@ -31,6 +36,7 @@ class Answer(NamedTuple):
     drawn: bool = False
     pick: int | None = None
     seen: tuple[tuple[str, Any], ...] = ()
+    stream: Any = None
 
 
 def in_order(log: Answer | None) -> list[Answer]:

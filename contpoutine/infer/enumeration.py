@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from contpoutine.core.ambient import DRIVEN
+from contpoutine.core.ambient import DRIVEN, SEEDED
 from contpoutine.core.capture import STRATEGIES, STRATEGY, Strategy
+from contpoutine.core.machine import leave_seeded
 from contpoutine.core.native import native
 from contpoutine.core.native import reason as native_reason
 from contpoutine.errors import BudgetError, CaptureError
@@ -19,6 +20,7 @@ from contpoutine.infer.explorer import ORDERS, Explorer, Order
 from contpoutine.infer.native_explorer import NativeExplorer
 from contpoutine.infer.posterior import Posterior
 from contpoutine.poutine.at_once import LISTENER
+from contpoutine.poutine.names_met import WAITING
 
 _SHOWN_CHOICES = 12
 _PROGRESS_STEP = 0.1  # seconds between two updates of the progress bar
@@ -73,15 +75,21 @@ def enumerate(
     _check(model, order, strategy, max_executions, max_seconds)
 
     def infer(*args: Any, **kwargs: Any) -> Posterior:
-        tokens = STRATEGY.set(strategy), DRIVEN.set(True), LISTENER.set(None)
-        gradients = _gradients_enabled()
+        tokens = STRATEGY.set(strategy), DRIVEN.set(True), LISTENER.set(None), WAITING.set({})
+        gradients, seeded = _gradients_enabled(), SEEDED.get()
         try:
             driver = Driver(model, args, kwargs, strategy)
-            return _explore(driver, order, max_executions, max_seconds, progress)
+            posterior = _explore(driver, order, max_executions, max_seconds, progress)
+            if posterior.complete:
+                for met in WAITING.get() or ():
+                    met.warn()
+            return posterior
         finally:
             STRATEGY.reset(tokens[0])
             DRIVEN.reset(tokens[1])
             LISTENER.reset(tokens[2])
+            WAITING.reset(tokens[3])
+            leave_seeded(seeded)
             if gradients is not None and _gradients_enabled() != gradients:
                 # a branch was given up inside `with torch.no_grad():`
                 sys.modules["torch"].set_grad_enabled(gradients)

@@ -30,19 +30,23 @@ class Listener(NamedTuple):
 LISTENER: ContextVar[Listener | None] = ContextVar("contpoutine_listener", default=None)
 
 
-def perform_at_once(msg: Any, what: str, instead: str, random: bool = True) -> Any:
+def perform_at_once(
+    msg: Any, what: str, instead: str, random: bool = True, place: bool = True
+) -> Any:
     """Send `msg` through the Messengers around this place, and give its value.
 
     Args:
         what: who performs it, for an error message.
         instead: what to write where it cannot be performed at once.
         random: may its default be another value the next time?
+        place: the message was built by this library, and its place is where that was called.
 
     Raises:
         BarrierError: its value would be drawn inside a computation that may be resumed twice.
     """
     ambient, listener = AMBIENT.get(), LISTENER.get()
-    msg.born_at(_user_frame())
+    if place:
+        msg.born_at(_user_frame())
     depth, end = len(ambient), 0 if listener is None else listener.depth
     msg.perform()
     while depth > end and not msg["stop"]:
@@ -63,7 +67,7 @@ def perform_at_once(msg: Any, what: str, instead: str, random: bool = True) -> A
     then = msg["continuation"]
     if then is not None:
         then(msg)
-    if listener is not None and not msg["stop"]:
+    if listener is not None and msg["type"] == "sample" and not msg["stop"]:
         listener.hear(msg)
     return msg["value"]
 

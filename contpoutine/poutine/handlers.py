@@ -15,38 +15,56 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from contpoutine.core.messenger import Messenger
-from contpoutine.errors import NotAModelError
 from contpoutine.poutine.block_messenger import BlockMessenger, HideFn
 from contpoutine.poutine.broadcast_messenger import BroadcastMessenger
+from contpoutine.poutine.collapse_messenger import collapse
 from contpoutine.poutine.condition_messenger import ConditionMessenger, Data
+from contpoutine.poutine.do_messenger import do
+from contpoutine.poutine.enum_messenger import enum
+from contpoutine.poutine.equalize_messenger import equalize
 from contpoutine.poutine.escape_messenger import EscapeMessenger
+from contpoutine.poutine.infer_config_messenger import infer_config
+from contpoutine.poutine.lift_messenger import lift
+from contpoutine.poutine.markov_messenger import markov
+from contpoutine.poutine.mask_messenger import mask
+from contpoutine.poutine.reparam_messenger import reparam
 from contpoutine.poutine.replay_messenger import ReplayMessenger
+from contpoutine.poutine.scale_messenger import scale
+from contpoutine.poutine.scope_messenger import scope
+from contpoutine.poutine.seed_messenger import seed
+from contpoutine.poutine.substitute_messenger import substitute
+from contpoutine.poutine.three_ways import Model, apply, check_model
 from contpoutine.poutine.trace_messenger import TraceMessenger
 from contpoutine.poutine.trace_queue import EscapeFn, ExtendFn, Queue, Settings, queued
 from contpoutine.poutine.trace_struct import Trace
+from contpoutine.poutine.uncondition_messenger import uncondition
 from contpoutine.poutine.util import discrete_escape, enum_extend
 
-__all__ = ["block", "broadcast", "condition", "escape", "queue", "replay", "trace"]
-
-Model = Callable[..., Any]
+__all__ = [
+    "block",
+    "broadcast",
+    "collapse",
+    "condition",
+    "do",
+    "enum",
+    "equalize",
+    "escape",
+    "infer_config",
+    "lift",
+    "markov",
+    "mask",
+    "queue",
+    "reparam",
+    "replay",
+    "scale",
+    "scope",
+    "seed",
+    "substitute",
+    "trace",
+    "uncondition",
+]
 
 _MAX_TRIES = 1_000_000
-
-
-def _apply(name: str, fn: Model | None, messenger: Messenger) -> Any:
-    if fn is None:
-        return messenger
-    _check_model(name, fn)
-    return messenger(fn)
-
-
-def _check_model(name: str, fn: Any) -> None:
-    if not callable(fn):
-        raise NotAModelError(
-            f"{name}(model, ...) wraps a model, a generator function, not {fn!r}; the options of "
-            f"{name} are given by name: {name}(model, option=...)"
-        )
 
 
 def trace(
@@ -58,7 +76,7 @@ def trace(
     `with trace() as tr:` records in `tr.trace`. Under enumeration, each branch has its own record.
 
     Args:
-        graph_type: "flat".
+        graph_type: "flat", or "dense" for a trace that knows which sites may depend on which.
         param_only: record parameters only.
 
     >>> import contpoutine as cp
@@ -68,7 +86,7 @@ def trace(
     >>> tr.nodes["x"]["value"], tr.nodes["_RETURN"]["value"], tr.nodes["_INPUT"]["args"]
     (True, True, (1.0,))
     """
-    return _apply("trace", fn, TraceMessenger(graph_type=graph_type, param_only=param_only))
+    return apply("trace", fn, TraceMessenger(graph_type=graph_type, param_only=param_only))
 
 
 def condition(fn: Model | None = None, data: Data | None = None) -> Any:
@@ -87,8 +105,8 @@ def condition(fn: Model | None = None, data: Data | None = None) -> Any:
     0.625
     """
     if data is None and fn is not None:
-        _check_model("condition", fn)
-    return _apply("condition", fn, ConditionMessenger(data))  # type: ignore[arg-type]
+        check_model("condition", fn)
+    return apply("condition", fn, ConditionMessenger(data))  # type: ignore[arg-type]
 
 
 def replay(fn: Model | None = None, trace: Trace | None = None, params: Any = None) -> Any:
@@ -108,7 +126,7 @@ def replay(fn: Model | None = None, trace: Trace | None = None, params: Any = No
     >>> cp.run(replay(model, trace=tr)) == tr.nodes["x"]["value"]
     True
     """
-    return _apply("replay", fn, ReplayMessenger(trace=trace, params=params))
+    return apply("replay", fn, ReplayMessenger(trace=trace, params=params))
 
 
 def block(
@@ -143,7 +161,7 @@ def block(
         hide_types=hide_types,
         expose_types=expose_types,
     )
-    return _apply("block", fn, messenger)
+    return apply("block", fn, messenger)
 
 
 def escape(fn: Model | None = None, escape_fn: Callable[[Any], bool] | None = None) -> Any:
@@ -161,7 +179,7 @@ def escape(fn: Model | None = None, escape_fn: Callable[[Any], bool] | None = No
     ...     print(left)
     the model was left at sample 'b'
     """
-    return _apply("escape", fn, EscapeMessenger(escape_fn))  # type: ignore[arg-type]
+    return apply("escape", fn, EscapeMessenger(escape_fn))  # type: ignore[arg-type]
 
 
 def queue(
@@ -225,7 +243,7 @@ def queue(
     count = -1 if num_samples is None else num_samples
 
     def wrap(model: Model) -> Model:
-        _check_model("queue", model)
+        check_model("queue", model)
         return queued(
             Settings(
                 model,
@@ -253,4 +271,4 @@ def broadcast(fn: Model | None = None) -> Any:
     >>> cp.run(broadcast(model)).shape
     torch.Size([3])
     """
-    return _apply("broadcast", fn, BroadcastMessenger())
+    return apply("broadcast", fn, BroadcastMessenger())

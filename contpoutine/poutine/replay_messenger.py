@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 
+from contpoutine.core.ambient import DRIVEN
 from contpoutine.core.messenger import Messenger
 from contpoutine.errors import TraceMismatchError
+from contpoutine.poutine.names_met import WAITING, NamesMet
 from contpoutine.poutine.trace_struct import Trace
 
 
@@ -21,7 +24,8 @@ class ReplayMessenger(Messenger):
 
     Raises:
         ValueError: neither is given.
-        TraceMismatchError: at a site that the trace has as an observation or a parameter.
+        TraceMismatchError: at a site that the trace has as an observation or a parameter; at the
+            end, if the trace is complete and has none of the sites that the model has drawn.
     """
 
     fork_constant = True
@@ -34,17 +38,55 @@ class ReplayMessenger(Messenger):
                 f"replay needs a Trace, such as trace(model).get_trace(...) gives, not {trace!r}"
             )
         self.trace, self.params = trace, params
+        self._met = _Replayed(trace)
 
     def _pyro_sample(self, msg: Any) -> None:
-        if self.trace is not None:
-            replay_site(self.trace, msg)
+        if self.trace is not None and not replay_site(self.trace, msg) and self._met.unmet:
+            if not msg["is_observed"]:
+                self._met.meet(msg["name"], False)
+        elif self._met.unmet:
+            self._met.unmet.clear()
 
     def _pyro_param(self, msg: Any) -> None:
         if self.params is not None and msg["name"] in self.params:
             msg["value"], msg["done"] = self.params[msg["name"]], True
 
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        done = super().__exit__(exc_type, exc_value, traceback)
+        self._met.leave(exc_type)
+        return done
+
     def __repr__(self) -> str:
         return f"replay(trace={self.trace and self.trace.stochastic_nodes})"
+
+
+class _Replayed(NamesMet):
+    """The sites of a trace, none of which the model may have had."""
+
+    def __init__(self, trace: Trace | None) -> None:
+        # A complete execution of the same model has at least its first site.
+        complete = trace is not None and "_RETURN" in trace
+        super().__init__("replay", "sample", trace.stochastic_nodes if complete else ())  # type: ignore[union-attr]
+
+    def leave(self, exc_type: Any) -> None:
+        if exc_type is None and self.unmet and self.met_any and WAITING.get() is None:
+            if not DRIVEN.get():
+                self.warn()
+            return
+        super().leave(exc_type)
+
+    def _say(self, unmet: list[str]) -> None:
+        has = ", ".join(map(repr, unmet[:5]))
+        performed = ", ".join(map(repr, list(self.others)[:5]))
+        raise TraceMismatchError(
+            f"the trace that is replayed is of another model: it has {has}, and the model "
+            f"performed {performed}. None of its values was used."
+        )
 
 
 def replay_site(trace: Trace, msg: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from contpoutine.distributions import FiniteDistribution, Unit
 from contpoutine.distributions.choices import log_weight
 from contpoutine.distributions.content import is_tensor
+from contpoutine.errors import ShapeError
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +53,9 @@ def site_log_prob(node: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
             value = as_tensor(fn, value)
         log_prob = fn.log_prob(value, *node["args"], **node["kwargs"])
     except Exception as error:
+        misfit = _misfit(node)
+        if misfit is not None:
+            raise misfit from error
         error.add_note(
             f"this is the log-probability of the recorded site {node['name']!r}, whose value is "
             f"{value!r} and whose distribution is {fn!r}"
@@ -59,12 +63,34 @@ def site_log_prob(node: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         raise
     if not is_tensor(log_prob):
         log_prob = torch.tensor(float(log_prob), dtype=torch.float64)
-    return log_prob, _scale_and_mask(log_prob, node["scale"], node["mask"])
+    return log_prob, scale_and_mask(log_prob, node["scale"], node["mask"])
 
 
-def _scale_and_mask(log_prob: torch.Tensor, scale: Any, mask: Any) -> torch.Tensor:
+def _misfit(node: dict[str, Any]) -> ShapeError | None:
+    """Do the shapes of value and distribution not broadcast?"""
     import torch
 
+    fn, value = node["fn"], node["value"]
+    if not is_tensor(value) or not isinstance(fn, torch.distributions.Distribution):
+        return None
+    wanted = tuple(fn.batch_shape + fn.event_shape)
+    try:
+        torch.broadcast_shapes(tuple(value.shape), wanted)  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        return ShapeError(
+            f"the value of the recorded site {node['name']!r} has shape {tuple(value.shape)}, "
+            f"which does not broadcast with its distribution's, {tuple(fn.batch_shape)} of draws "
+            f"of shape {tuple(fn.event_shape)}"
+        )
+    return None
+
+
+def scale_and_mask(log_prob: Any, scale: Any, mask: Any) -> Any:
+    """A log-probability scaled, and zero where the mask is False. The number 0 stays what it is."""
+    import torch
+
+    if not is_tensor(log_prob):
+        return log_prob
     if mask is False:
         return torch.zeros_like(log_prob)
     if is_tensor(scale) or scale != 1.0:

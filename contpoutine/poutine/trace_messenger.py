@@ -45,7 +45,7 @@ def _is_fixed(value: Any) -> bool:
     )
 
 
-def _fork_record(newest: Record, memo: Callable[[Any], Any]) -> Record:
+def fork_record(newest: Record, memo: Callable[[Any], Any]) -> Record:
     """The record as another branch has it: values that a model can change are its own."""
     changed: dict[Record, dict[str, Any]] = {}
     loose = newest.newest_loose()
@@ -77,7 +77,7 @@ class TraceMessenger(Messenger):
     Entering it starts afresh. A site with `infer={"_do_not_trace": True}` is left out.
 
     Args:
-        graph_type: "flat".
+        graph_type: "flat", or "dense" for a trace with edges.
         param_only: record parameters only.
     """
 
@@ -167,7 +167,7 @@ class TraceMessenger(Messenger):
         else:
             fresh._input, fresh._trace = memo(self._input), memo(self._trace)
         if self._newest is not None:
-            fresh._newest = _fork_record(self._newest, memo)
+            fresh._newest = fork_record(self._newest, memo)
         return fresh
 
 

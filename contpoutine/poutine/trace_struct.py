@@ -14,7 +14,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from contpoutine.core.message import Message
-from contpoutine.errors import DuplicateSiteError
+from contpoutine.core.record import STREAM
+from contpoutine.errors import DuplicateSiteError, ShapeError, UnknownSiteError
+from contpoutine.poutine.dense_edges import dense_edges, topological
+from contpoutine.poutine.packing import pack, symbols_of
+from contpoutine.poutine.score_parts import ScoreParts, score_parts
+from contpoutine.poutine.shapes_table import shapes_table
 from contpoutine.poutine.site_log_prob import is_plain, log_weight_of, site_log_prob
 
 if TYPE_CHECKING:
@@ -35,6 +40,9 @@ def every_site(name: str, node: Node) -> bool:
 class Trace:
     """The sites of one execution: names, distributions, values.
 
+    Args:
+        graph_type: "flat", or "dense" for a trace that knows which sites may depend on which.
+
     >>> import contpoutine as cp
     >>> def model(p):
     ...     a = yield cp.sample("a", cp.distributions.Flip(p))
@@ -50,10 +58,11 @@ class Trace:
     """
 
     def __init__(self, graph_type: str = "flat") -> None:
-        if graph_type != "flat":
-            raise ValueError(f"the graph type of a trace is 'flat', not {graph_type!r}")
+        if graph_type not in ("flat", "dense"):
+            raise ValueError(f"the graph type of a trace is 'flat' or 'dense', not {graph_type!r}")
         self.graph_type = graph_type
         self.nodes: dict[str, Node] = {}
+        self._edges: dict[str, dict[str, None]] = {}  # those that were added: site, its successors
         self._requests: dict[str, Any] = {}  # where each site was written, asked when it matters
         self._resume: Any = None  # how `poutine.queue` goes on from here without running again
 
@@ -69,7 +78,9 @@ class Trace:
 
     def add_message(self, msg: Any) -> None:
         """Add the site that a message describes, as it is now."""
-        self._add(msg["name"], dict(msg), msg)
+        node = dict(msg)
+        node.pop(STREAM, None)
+        self._add(msg["name"], node, msg)
 
     def _add(self, name: str, node: Node, request: Any) -> None:
         met = self.nodes.get(name)
@@ -99,12 +110,16 @@ class Trace:
         """Take a site out."""
         del self.nodes[site_name]
         self._requests.pop(site_name, None)
+        self._edges.pop(site_name, None)
+        for after in self._edges.values():
+            after.pop(site_name, None)
 
     def copy(self) -> Self:
         """Another trace with the same nodes; the node dictionaries are shared."""
         fresh = type(self)(self.graph_type)
         fresh.nodes.update(self.nodes)
         fresh._requests.update(self._requests)
+        fresh._edges = {name: dict(after) for name, after in self._edges.items()}
         return fresh
 
     def __contains__(self, name: object) -> bool:
@@ -115,6 +130,55 @@ class Trace:
 
     def __len__(self) -> int:
         return len(self.nodes)
+
+    # --- which site may depend on which
+
+    def add_edge(self, site1: str, site2: str) -> None:
+        """Say that `site2` depends on `site1`. Raises `UnknownSiteError` for a name not here."""
+        for name in (site1, site2):
+            if name not in self.nodes:
+                raise UnknownSiteError(f"the trace has no site {name!r}, so it can have no edge")
+        self._edges.setdefault(site1, {})[site2] = None
+
+    @property
+    def _dependencies(self) -> dict[str, list[str]]:
+        """For each site the sites that it may depend on, in the order of the trace.
+
+        In a dense trace a sample site may depend on all before it, but for those in another element
+        of the same sequential plate. In a flat one there is only what was added.
+        """
+        found = dense_edges(self.nodes) if self.graph_type == "dense" else {}
+        for name, after in self._edges.items():
+            for other in after:
+                if name not in found.setdefault(other, []):
+                    found[other].append(name)
+        return found
+
+    @property
+    def edges(self) -> Iterator[tuple[str, str]]:
+        """Pairs of sites, the second of which may depend on the first."""
+        successors = self._successors()
+        return ((name, after) for name, others in successors.items() for after in others)
+
+    def _successors(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {name: [] for name in self.nodes}
+        for name, before in self._dependencies.items():
+            for other in before:
+                found[other].append(name)
+        return found
+
+    def predecessors(self, site_name: str) -> set[str]:
+        """The sites that it may depend on."""
+        return set(self._dependencies.get(site_name, ()))
+
+    def successors(self, site_name: str) -> set[str]:
+        """The sites that may depend on it."""
+        return set(self._successors()[site_name])
+
+    def topological_sort(self, reverse: bool = False) -> list[str]:
+        """The names of all nodes, each before those that depend on it; after them if `reverse`."""
+        order = topological(list(self.nodes), self._successors())
+        return order[::-1] if reverse else order
 
     # --- which site is what
 
@@ -185,7 +249,7 @@ class Trace:
                 number = log_weight_of(node) + (number or 0.0)
                 continue
             if "log_prob_sum" not in node:
-                node["log_prob_sum"] = site_log_prob(node)[1].sum()
+                node["log_prob_sum"] = self._log_prob(name, node)[1].sum()
             total = node["log_prob_sum"] if total is None else total + node["log_prob_sum"]
         if total is None:
             return torch.tensor(number or 0.0, dtype=torch.float64)
@@ -199,8 +263,79 @@ class Trace:
         """
         for name, node in self.nodes.items():
             if node["type"] == "sample" and "log_prob" not in node and site_filter(name, node):
-                node["unscaled_log_prob"], node["log_prob"] = site_log_prob(node)
+                node["unscaled_log_prob"], node["log_prob"] = self._log_prob(name, node)
                 node["log_prob_sum"] = node["log_prob"].sum()
+
+    def _log_prob(self, name: str, node: Node) -> tuple[torch.Tensor, torch.Tensor]:
+        try:
+            return site_log_prob(node)
+        except Exception as error:
+            error.add_note(self.format_shapes(last_site=name))
+            raise
+
+    def compute_score_parts(self) -> None:
+        """Write each sample site's terms of a gradient estimator into its node, as `score_parts`,
+        and the log-probabilities that `compute_log_prob` writes.
+        """
+        for name, node in self.nodes.items():
+            if node["type"] == "sample" and "score_parts" not in node:
+                parts = score_parts(node, self._log_prob(name, node)[0])
+                node["unscaled_log_prob"] = parts.log_prob
+                node["score_parts"] = parts = parts.scale_and_mask(node["scale"], node["mask"])
+                node["log_prob"], node["log_prob_sum"] = parts.log_prob, parts.log_prob.sum()
+
+    # --- shapes
+
+    def symbolize_dims(self, plate_to_symbol: dict[str, str] | None = None) -> None:
+        """Give each plate and each enumerated site a letter, in `infer["_dim_to_symbol"]`.
+
+        Args:
+            plate_to_symbol: letters that plates have already, by name; new ones are added.
+        """
+        plates = {} if plate_to_symbol is None else plate_to_symbol
+        self.plate_to_symbol, self.symbol_to_dim = plates, {}
+        for node in self.nodes.values():
+            if node["type"] == "sample":
+                symbols = symbols_of(node, plates)
+                self.symbol_to_dim.update({symbol: dim for dim, symbol in symbols.items()})
+                node["infer"]["_dim_to_symbol"] = symbols
+                if "_enumerate_dim" in node["infer"]:
+                    node["infer"]["_enumerate_symbol"] = symbols[node["infer"]["_enumerate_dim"]]
+
+    def pack_tensors(self, plate_to_symbol: dict[str, str] | None = None) -> None:
+        """Write tensors without their dimensions of size one into each node, as `packed`.
+
+        What `compute_log_prob` or `compute_score_parts` has written is packed, and the mask. A
+        packed tensor has one letter for each dimension, in its attribute `_pyro_dims`.
+
+        Raises:
+            ShapeError: a tensor has a dimension that belongs to no plate and no enumerated site.
+        """
+        self.symbolize_dims(plate_to_symbol)
+        for name, node in self.nodes.items():
+            if node["type"] != "sample":
+                continue
+            symbols, packed = node["infer"]["_dim_to_symbol"], node.setdefault("packed", {})
+            try:
+                for key in ("mask", "log_prob", "unscaled_log_prob"):
+                    if key in node:
+                        packed[key] = pack(node[key], symbols)
+                if "score_parts" in node:
+                    packed["score_parts"] = ScoreParts(
+                        *[pack(part, symbols) for part in node["score_parts"]]
+                    )
+            except ShapeError as error:
+                error.add_note(f"this is about site {name!r}\n{self.format_shapes(last_site=name)}")
+                raise
+
+    def format_shapes(self, title: str = "Trace Shapes:", last_site: str | None = None) -> str:
+        """A table of the shapes of all sites: batch dimensions, a bar, event dimensions.
+
+        Args:
+            title: its first line.
+            last_site: leave out the sites after this one.
+        """
+        return shapes_table(self.nodes, title, last_site)
 
     def detach_(self) -> None:
         """Cut the values of sample sites from the graph that computed them."""
@@ -215,6 +350,7 @@ class Trace:
         memo.record(self, fresh)  # type: ignore[attr-defined]
         fresh.nodes = memo(self.nodes)
         fresh._requests = dict(self._requests)
+        fresh._edges = {name: dict(after) for name, after in self._edges.items()}
         return fresh
 
     def __getstate__(self) -> dict[str, Any]:

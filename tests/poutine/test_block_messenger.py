@@ -10,6 +10,7 @@ from pyro.poutine.block_messenger import BlockMessenger as PyroBlock
 import contpoutine as cp
 import contpoutine.distributions as dist
 from contpoutine import poutine
+from contpoutine.errors import UnmetNameWarning
 
 param = cp.effectful(lambda value: value, type="param")
 NAMES = ["a", "b", "y", "w"]
@@ -102,8 +103,10 @@ def test_handlers_inside_see_everything():
 def test_a_condition_outside_does_not_reach_a_hidden_site():
     hidden = poutine.block(model, hide=["a"])
     data = {"a": "never", "b": "here"}
-    assert cp.run(poutine.condition(hidden, data=data))[1] in (True, False)
-    assert cp.run(poutine.condition(hidden, data=data))[2] == "here"
+    with pytest.warns(UnmetNameWarning, match="condition was given 'a'"):
+        assert cp.run(poutine.condition(hidden, data=data))[1] in (True, False)
+    with pytest.warns(UnmetNameWarning, match="condition was given 'a'"):
+        assert cp.run(poutine.condition(hidden, data=data))[2] == "here"
 
 
 def test_a_control_handler_outside_does_not_get_a_hidden_site():

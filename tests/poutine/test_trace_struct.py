@@ -15,7 +15,13 @@ import contpoutine as cp
 import contpoutine.distributions as dist
 from contpoutine import poutine
 from contpoutine.core.message import KEYS
-from contpoutine.errors import DuplicateSiteError, OutsideSupportError
+from contpoutine.errors import (
+    DuplicateSiteError,
+    OutsideSupportError,
+    ShapeError,
+    UnknownSiteError,
+)
+from tests.models.twice import OURS, PYROS
 
 
 def get_trace(model, *args, **data):
@@ -240,9 +246,23 @@ def test_an_error_of_a_distribution_names_the_site():
     def model():
         yield cp.sample("x", dist.Normal(torch.zeros(2), 1.0), obs=torch.zeros(3))
 
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises(ShapeError, match=r"site 'x' has shape \(3,\).*\(2,\)") as caught:
         poutine.trace(model).get_trace().log_prob_sum()
-    assert any("recorded site 'x'" in note for note in caught.value.__notes__)
+    assert caught.value.__notes__[0].splitlines()[-2:] == ["       x dist 2 |", "        value 3 |"]
+
+
+def test_any_other_error_of_a_distribution_names_the_site():
+    class Broken(dist.Normal):
+        def log_prob(self, value):
+            raise ZeroDivisionError("broken")
+
+    def model():
+        yield cp.sample("x", Broken(torch.tensor(0.0), 1.0), obs=torch.tensor(0.0))
+
+    for ask in ("compute_log_prob", "compute_score_parts", "log_prob_sum"):
+        with pytest.raises(ZeroDivisionError) as caught:
+            getattr(poutine.trace(model).get_trace(), ask)()
+        assert any("recorded site 'x'" in note for note in caught.value.__notes__)
 
 
 # --- names ----------------------------------------------------------------------------------
@@ -291,9 +311,133 @@ def test_a_parameter_may_be_read_again_but_not_become_a_sample():
         trace.add_node("w", type="sample", value=True)
 
 
-def test_only_a_flat_graph_is_known():
-    with pytest.raises(ValueError, match="flat"):
-        poutine.Trace(graph_type="dense")
+def test_an_unknown_graph_is_refused():
+    with pytest.raises(ValueError, match="'flat' or 'dense'"):
+        poutine.Trace(graph_type="sparse")
+
+
+# --- edges ------------------------------------------------------------------------------------
+
+
+def loops(L):
+    a = yield L.sample("a", L.d.Bernoulli(0.5))
+    for i in L.plate("steps", 2):
+        x = yield L.sample(f"x{i}", L.d.Normal(a, 1.0))
+        with L.plate(f"batch{i}", 2):
+            yield L.sample(f"y{i}", L.d.Normal(x, 1.0), obs=torch.zeros(2))
+    yield L.sample("z", L.d.Normal(a, 1.0))
+
+
+def test_a_dense_trace_has_pyros_edges():
+    found = []
+    for L in (OURS, PYROS):
+        traced = L.poutine.trace(L.model(loops), graph_type="dense").get_trace()
+        found.append(traced)
+        assert traced.graph_type == traced.copy().graph_type == "dense"
+    mine, pyros = found
+    assert set(mine.edges) == set(pyros.edges) and ("x0", "x1") not in set(mine.edges)
+    for name in pyros.nodes:
+        assert mine.predecessors(name) == pyros.predecessors(name)
+        assert mine.successors(name) == pyros.successors(name)
+    assert mine._dependencies["z"] == ["a", "x0", "y0", "x1", "y1"]
+    order = mine.topological_sort()
+    assert all(order.index(one) < order.index(other) for one, other in mine.edges)
+    assert mine.topological_sort(reverse=True) == order[::-1]
+    assert set(order) == set(mine.nodes)
+    mine.remove_node("x0")
+    assert not any("x0" in edge for edge in mine.edges)
+
+
+def test_a_flat_trace_has_the_edges_that_were_added():
+    trace = OURS.trace(OURS.model(loops))
+    assert list(trace.edges) == [] and trace.predecessors("z") == set()
+    trace.add_edge("a", "z")
+    copy = pickle.loads(pickle.dumps(trace.copy()))
+    assert list(copy.edges) == [("a", "z")] and copy.successors("a") == {"z"}
+    trace.remove_node("z")
+    assert list(trace.edges) == [] and list(copy.edges) == [("a", "z")]
+    with pytest.raises(UnknownSiteError, match="no site 'w'"):
+        trace.add_edge("a", "w")
+
+
+def test_every_branch_has_its_own_edges(capture):
+    def model():
+        with poutine.trace(graph_type="dense") as tr:
+            n = yield cp.sample("n", dist.RandInt(2))
+            for i in cp.plate("steps", 2):
+                yield cp.sample(f"x{i}", dist.Flip(0.5))
+                if n:
+                    yield cp.sample(f"y{i}", dist.Flip(0.5))
+        return n, tuple(tr.trace.edges)
+
+    posterior = cp.infer.enumerate(model, capture=capture)()
+    assert set(posterior.marginal()) == {
+        (0, (("n", "x0"), ("n", "x1"))),
+        (
+            1,
+            (("n", "x0"), ("n", "y0"), ("n", "x1"), ("n", "y1"), ("x0", "y0"), ("x1", "y1")),
+        ),
+    }
+
+
+# --- score parts, letters and tables ------------------------------------------------------------
+
+
+def scaled(L):
+    with L.poutine.scale(scale=2.0), L.plate("data", 3):
+        z = yield L.sample("z", L.d.Normal(torch.zeros(3), 1.0))
+        b = yield L.sample("b", L.d.Bernoulli(0.25))
+        with L.poutine.mask(mask=torch.tensor([True, False, True])), L.plate("more", 2):
+            yield L.sample("y", L.d.Normal(z + b, 1.0), obs=torch.ones(2, 3))
+        yield L.sample("e", L.d.Normal(torch.zeros(3, 2), 1.0).to_event(1))
+
+
+@pytest.mark.parametrize("ask", ["compute_log_prob", "compute_score_parts"])
+def test_score_parts_and_packed_tensors_are_pyros(ask):
+    mine, pyros = OURS.trace(OURS.model(scaled)), PYROS.trace(PYROS.model(scaled))
+    for trace in (mine, pyros):
+        getattr(trace, ask)()
+        trace.pack_tensors()
+    assert mine.plate_to_symbol == pyros.plate_to_symbol
+    assert mine.symbol_to_dim == pyros.symbol_to_dim
+    for name in ("z", "b", "y", "e"):
+        one, other = mine.nodes[name], pyros.nodes[name]
+        for key in ("log_prob", "unscaled_log_prob", "log_prob_sum"):
+            assert torch.allclose(one[key], other[key])
+        assert torch.allclose(one["packed"]["log_prob"], other["packed"]["log_prob"])
+        assert one["packed"]["log_prob"]._pyro_dims == other["packed"]["log_prob"]._pyro_dims
+        if ask == "compute_score_parts":
+            for part, pyro_part in zip(one["score_parts"], other["score_parts"]):
+                assert torch.allclose(torch.as_tensor(part), torch.as_tensor(pyro_part))
+            assert one["score_parts"]._fields == other["score_parts"]._fields
+
+
+def test_a_dimension_without_a_plate_cannot_be_packed():
+    def model():
+        yield cp.sample("x", dist.Normal(torch.zeros(3), 1.0))
+
+    trace = poutine.trace(model).get_trace()
+    trace.compute_log_prob()
+    with pytest.raises(ShapeError, match="dim -1, which belongs to no plate") as caught:
+        trace.pack_tensors()
+    assert "x dist 3 |" in caught.value.__notes__[0]
+
+
+def test_the_table_of_shapes_is_pyros():
+    def body(L):
+        yield from scaled(L)
+        yield L.sample("scalar", L.d.Normal(0.0, 1.0))
+
+    mine, pyros = OURS.trace(OURS.model(body)), PYROS.trace(PYROS.model(body))
+    for trace in (mine, pyros):
+        trace.compute_log_prob()
+    for arguments in ({}, {"last_site": "b"}, {"title": "Shapes"}):
+        lines = [
+            [line.rstrip().split() for line in trace.format_shapes(**arguments).splitlines()]
+            for trace in (mine, pyros)
+        ]
+        assert lines[0] == lines[1]
+    assert poutine.Trace().format_shapes() == "Trace Shapes:"
 
 
 # --- copies ---------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from contpoutine.errors import SymbolicValueError
 from contpoutine.poutine.delay.delayed_messenger import DelayedMessenger, not_ours
 from contpoutine.poutine.delay.symbol import Symbol
 from contpoutine.poutine.delay.take_number import numbers_of
-from contpoutine.poutine.handlers import _apply
+from contpoutine.poutine.three_ways import apply
 
 
 class Delayed(Messenger):
@@ -116,7 +116,7 @@ def delayed(fn: Callable[..., Any] | None = None) -> Any:
     >>> cp.run(delayed(model))
     Normal(loc: 1.0909..., scale: 0.4264...)
     """
-    return _apply("delayed", fn, Delayed())
+    return apply("delayed", fn, Delayed())
 
 
 def _default_posterior(value: Any) -> Any:
