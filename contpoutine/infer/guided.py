@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from contpoutine.core.model import describe
+from contpoutine.distributions.symbolic import Symbolic
 from contpoutine.errors import GuideMismatchError
 from contpoutine.poutine.handlers import replay, trace
 from contpoutine.poutine.trace_struct import Trace
@@ -30,11 +31,16 @@ def guided_traces(
 
 
 def latent(trace: Trace) -> list[str]:
-    """The unobserved sites that a guide and its model have to share."""
+    """The unobserved sites that a guide and its model have to share.
+
+    A value that `poutine.delayed` keeps symbolic is integrated out, and no guide draws it.
+    """
     return [
         name
         for name, node in trace.iter_stochastic_nodes()
-        if not site_is_subsample(node) and not node["infer"].get("is_auxiliary")
+        if not site_is_subsample(node)
+        and not node["infer"].get("is_auxiliary")
+        and not isinstance(node["value"], Symbolic)
     ]
 
 

@@ -106,7 +106,10 @@ class Beliefs:
             found = _scaled(self.about[variable], coefficient, given.constant)
             if found is not None:
                 return found
-        raise SymbolicValueError(f"{symbol!r} has no distribution in closed form")
+        raise SymbolicValueError(
+            f"{symbol!r} has no distribution in closed form. Ask for the posterior of each value "
+            f"in it by itself, or take its number: `x = yield poutine.realize(x)`."
+        )
 
 
 def _scaled(belief: Belief, coefficient: Any, constant: Any) -> Any:

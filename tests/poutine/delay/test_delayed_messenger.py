@@ -11,6 +11,7 @@ import torch
 
 import contpoutine as cp
 import contpoutine.distributions as dist
+import contpoutine.testing
 from contpoutine import poutine
 from contpoutine.errors import (
     BarrierError,
@@ -412,6 +413,111 @@ def test_a_mask_of_false_teaches_nothing():
     assert cp.run(poutine.delayed(model)) == 0.0
     posterior = cp.infer.enumerate(poutine.delayed(model))()
     assert posterior.log_evidence == 0.0
+
+
+# --- inference further out --------------------------------------------------------------------
+
+
+@pytest.fixture
+def empty_store():
+    cp.clear_param_store()
+    yield
+    cp.clear_param_store()
+
+
+def nothing():
+    return
+    yield
+
+
+def test_the_elbo_without_a_guide_is_the_evidence(empty_store):
+    """Empirical Bayes: SVI moves what the prior was given, and samples nothing."""
+
+    def model():
+        loc = yield cp.param("loc", torch.tensor(0.5, dtype=torch.float64))
+        mu = yield cp.sample("mu", dist.Normal(loc, 1.0))
+        for i, x in enumerate([2.0, 3.0]):
+            yield cp.sample(f"x{i}", dist.Normal(mu, 1.0), obs=x)
+
+    delayed = poutine.delayed(model)
+    elbo = cp.infer.Trace_ELBO()
+    loss = elbo.differentiable_loss(delayed, nothing)
+    cov = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
+    off = torch.tensor([2.0, 3.0], dtype=torch.float64) - 0.5
+    pull = torch.linalg.solve(cov, off)
+    expected = 0.5 * off @ pull + 0.5 * cov.logdet() + math.log(2 * math.pi)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-12)
+    loss.backward()
+    gradient = cp.get_param_store()["loc"].grad.item()
+    assert gradient == pytest.approx(-pull.sum().item(), abs=1e-12)
+
+    svi = cp.infer.SVI(delayed, nothing, cp.optim.Adam({"lr": 0.1}), elbo)
+    losses = [svi.step() for _ in range(150)]
+    assert cp.get_param_store()["loc"].item() == pytest.approx(2.5, abs=0.02)
+    assert losses[-1] < losses[0]
+
+
+def test_a_guide_draws_a_part_and_the_rest_is_integrated_out(empty_store):
+    def model():
+        a = yield cp.sample("a", dist.Normal(0.0, 1.0))
+        b = yield cp.sample("b", dist.Normal(a, 1.0))
+        yield cp.sample("x", dist.Normal(b, 1.0), obs=1.5)
+
+    def guide():
+        yield cp.sample("a", dist.Normal(0.5, 0.8))
+
+    torch.manual_seed(3)
+    loss = cp.infer.Trace_ELBO().loss(poutine.delayed(model), guide)
+    torch.manual_seed(3)
+    a = poutine.trace(guide).get_trace().nodes["a"]["value"]
+    normal = torch.distributions.Normal
+    expected = normal(0.0, 1.0).log_prob(a) - normal(0.5, 0.8).log_prob(a)
+    expected = expected + normal(a, 2.0**0.5).log_prob(torch.tensor(1.5))
+    assert -loss == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_the_enumerated_elbo_sums_choices_out_and_delays_the_rest(empty_store):
+    def model(loc=None):
+        if loc is None:
+            loc = yield cp.param("loc", torch.tensor(0.5, dtype=torch.float64))
+        mu = yield cp.sample("mu", dist.Normal(loc, 1.0))
+        z = yield cp.sample("z", dist.Flip(0.3))
+        yield cp.sample("x", dist.Normal(mu, 1.0 if z else 3.0), obs=4.0)
+
+    delayed = poutine.delayed(model)
+    loss = cp.infer.EnumELBO().differentiable_loss(delayed, nothing)
+    loss.backward()
+    gradient = cp.get_param_store()["loc"].grad.item()
+    below, at, above = (
+        cp.infer.enumerate(delayed)(loc).log_evidence for loc in (0.5 - 1e-5, 0.5, 0.5 + 1e-5)
+    )
+    assert loss.item() == pytest.approx(-at, abs=1e-12)
+    assert gradient == pytest.approx(-(above - below) / 2e-5, abs=1e-6)
+
+
+def test_a_delayed_model_keeps_the_law_of_resumption():
+    def model():
+        p = yield cp.sample("p", dist.Beta(1.0, 1.0))
+        mu = yield cp.sample("mu", dist.Normal(0.0, 1.0))
+        seen = []
+        for i in range(2):
+            seen.append((yield cp.sample(f"z{i}", dist.Flip(p))))
+            yield cp.sample(f"x{i}", dist.Normal(mu, 1.0), obs=float(seen[i]))
+        mean, ones = (yield poutine.posterior(mu)).loc, (yield poutine.posterior(p)).concentration1
+        return seen, mean.item(), ones.item()
+
+    outcomes = cp.testing.assert_fork_law(poutine.delayed(model))
+    assert len(outcomes) == 4
+
+
+def test_an_expression_over_two_families_has_no_posterior():
+    def model():
+        x = yield cp.sample("x", dist.Normal(0.0, 1.0))
+        p = yield cp.sample("p", dist.Beta(1.0, 1.0))
+        return (yield poutine.posterior(x + p))
+
+    with pytest.raises(SymbolicValueError, match="no distribution in closed form"):
+        cp.run(poutine.delayed(model))
 
 
 # --- what is refused --------------------------------------------------------------------------
