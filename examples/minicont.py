@@ -58,8 +58,9 @@ class trace(Messenger):  # records what happened in `sites`, and in `weight` how
         self.sites, self.weight = {}, 1.0
 
     def down(self, msg):
-        self.sites[msg["name"]] = msg["value"]
-        self.weight *= msg["fn"].get(msg["value"], 0.0)
+        if msg["type"] == "sample":
+            self.sites[msg["name"]] = msg["value"]
+            self.weight *= msg["fn"].get(msg["value"], 0.0)
 
 
 # --- 3. A computation is a suspended model with its messengers. A control handler calls it k.
@@ -226,9 +227,8 @@ class Enumeration:
 def sprinkler():
     rain = yield sample("rain", flip(0.2))
     on = yield sample("sprinkler", flip(0.01 if rain else 0.4))
-    yield sample(
-        "wet", flip(0.99 if rain and on else 0.9 if on else 0.8 if rain else 0.0), obs=True
-    )
+    wet = flip(0.99 if rain and on else 0.9 if on else 0.8 if rain else 0.0)
+    yield sample("wet", wet, obs=True)
     return rain
 
 

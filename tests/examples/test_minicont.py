@@ -168,6 +168,16 @@ def test_one_handler_inside_another(how):
     assert weights[(True, 1, True), (True, 2, False)] == pytest.approx(0.25 * 0.5 * 0.5)
 
 
+def test_a_messenger_between_a_choice_and_its_handler_records_in_each_branch(how):
+    def model():
+        with mini.trace() as seen:
+            n = yield choose(1, 2)
+            yield sample("x", {n: 1.0})
+        return tuple(seen.sites.items())
+
+    assert chosen(model, how) == [(("x", 1),), (("x", 2),)]
+
+
 def test_a_handler_may_leave_the_rest_undone(how):
     left = []
 
