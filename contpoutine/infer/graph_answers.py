@@ -80,7 +80,7 @@ class GraphAnswers:
         if occurrence is None:
             if visits.most(site) > 1:
                 raise AmbiguousSiteError(ambiguous(site, self._most(site)))
-            found = visits.groups(site)
+            found = visits.groups(visits.of[site])
         else:
             found = visits.occurrence(site, occurrence)
         groups = grouped([value for value, _ in found], [mass for _, mass in found])

@@ -47,6 +47,7 @@ class Visits:
     def __init__(self, sums: Sums) -> None:
         self.sums, self.graph, self.network = sums, sums.graph, sums.network
         self._counted: dict[str, Any] = {}
+        self._numbered: dict[str, dict[int, Visitors]] = {}
         self._most: dict[str, float] = {}
 
     @cached_property
@@ -63,9 +64,9 @@ class Visits:
                     found[site].passing.append((state, value))
         return dict(found)
 
-    def groups(self, site: str) -> Groups:
-        """The values of a site that no execution visits twice."""
-        visitors, graph = self.of[site], self.graph
+    def groups(self, visitors: Visitors) -> Groups:
+        """The values that some visitors give a site, of which an execution meets one at most."""
+        graph = self.graph
         edges, states = self.sums.edges, self.sums.states
         found = [(graph.value[e], edges[e]) for s in visitors.choices for e in graph.edges(s)]
         return found + [(value, states[state]) for state, value in visitors.passing]
@@ -148,7 +149,8 @@ class Visits:
         """The values of one visit of the site: 0 is the first of an execution, -1 the last."""
         counts = self.counts(site) if occurrence >= 0 else None
         if counts is not None:
-            return self._counted_groups(site, counts, occurrence)
+            numbered = self._by_count(site, counts)
+            return self.groups(numbered.get(occurrence, Visitors()))
         watched = self.joint([(site, occurrence)])
         return [(values[0], mass) for values, mass in watched]
 
@@ -181,19 +183,17 @@ class Visits:
                         before[target[edge]] = after
         return before
 
-    def _counted_groups(self, site: str, before: Sequence[int], occurrence: int) -> Groups:
-        visitors, graph = self.of[site], self.graph
-        edges, states = self.sums.edges, self.sums.states
-        found: Groups = []
-        passes: dict[int, int] = {}
-        for state, value in visitors.passing:
-            place = before[state] + passes.get(state, 0)
-            passes[state] = passes.get(state, 0) + 1
-            if place == occurrence:
-                found.append((value, states[state]))
-        for state in visitors.choices:
-            if before[state] + passes.get(state, 0) == occurrence:
-                found += [(graph.value[e], edges[e]) for e in graph.edges(state)]
+    def _by_count(self, site: str, before: Sequence[int]) -> dict[int, Visitors]:
+        """The visitors that make the first visit of an execution, the second, and so on."""
+        visitors, found = self.of[site], self._numbered.get(site)
+        if found is None:
+            found = self._numbered[site] = defaultdict(Visitors)
+            passes: defaultdict[int, int] = defaultdict(int)
+            for state, value in visitors.passing:
+                found[before[state] + passes[state]].passing.append((state, value))
+                passes[state] += 1
+            for state in visitors.choices:
+                found[before[state] + passes.get(state, 0)].choices.append(state)
         return found
 
     @cached_property
