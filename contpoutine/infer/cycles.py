@@ -54,36 +54,38 @@ class Cyclic:
     Attributes:
         network: the network.
         ends: items that a sum is asked for; what leads to none of them is left out.
+        used: for each rule, the items that it uses.
         live: for each item, whether it is part of a derivation of one of the ends.
         components: the live items, each component after those that its rules use.
     """
 
     network: Network
     ends: Sequence[int]
+    used: list[tuple[int, ...]] = field(init=False)
     live: bytearray = field(init=False)
     components: list[list[int]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.live = _live(self.network, self.ends)
-        self.components = _components(self.network, self.live)
-
-    def uses(self, rule: int) -> tuple[int, ...]:
-        """The items that a rule uses."""
         net = self.network
-        second = -1 if net.second is None else net.second[rule]
-        return tuple([item for item in (net.tail[rule], second) if item >= 0])
+        if net.second is None:
+            self.used = [(tail,) if tail >= 0 else () for tail in net.tail]
+        else:
+            both = zip(net.tail, net.second, strict=True)
+            self.used = [tuple([item for item in pair if item >= 0]) for pair in both]
+        self.live = _live(net, self.ends)
+        self.components = _components(self.network, self.live)
 
     def is_alone(self, component: list[int]) -> bool:
         """Is it one item that does not use itself?"""
         item = component[0]
         return len(component) == 1 and not any(
-            item in self.uses(rule) for rule in self.network.rules(item)
+            item in self.used[rule] for rule in self.network.rules(item)
         )
 
     def rules(self, item: int) -> list[int]:
         """The rules of an item that use live items only."""
         live = self.live
-        return [r for r in self.network.rules(item) if all(live[i] for i in self.uses(r))]
+        return [r for r in self.network.rules(item) if all(live[i] for i in self.used[r])]
 
     # --- sums -----------------------------------------------------------------------------------
 
@@ -124,7 +126,7 @@ class Cyclic:
                 for rule, share in zip(net.rules(item), parts[item], strict=True):
                     rules[rule] = mass = items[item] * share
                     if mass > 0.0:
-                        for used in self.uses(rule):
+                        for used in self.used[rule]:
                             if used not in members:
                                 items[used] += mass
         return items, rules
@@ -137,7 +139,7 @@ class Cyclic:
         rows: list[Row] = [{} for _ in component]
         for item in component:
             for rule, share in zip(self.network.rules(item), parts[item], strict=True):
-                for used in self.uses(rule) if share > 0.0 else ():
+                for used in self.used[rule] if share > 0.0 else ():
                     if used in place:
                         row = rows[place[used]]
                         row[place[item]] = row.get(place[item], 0.0) + share
@@ -182,7 +184,7 @@ class _System:
         for item, i in place.items():
             loops = []
             for rule in cyclic.rules(item):
-                used = cyclic.uses(rule)
+                used = cyclic.used[rule]
                 inner = [place[other] for other in used if other in place]
                 lift = sum([self.scale[j] for j in inner]) - self.scale[i]
                 x = coefficient[rule] + math.fsum(
@@ -274,19 +276,19 @@ def heaviest(
     for item in component:
         weights[item] = _NONE
         for rule in cyclic.rules(item):
-            for used in cyclic.uses(rule):
+            for used in cyclic.used[rule]:
                 if used in members:
                     users[used].append((item, rule))
 
     def offer(item: int, rule: int) -> None:
-        x = coefficient[rule] + sum([weights[used] for used in cyclic.uses(rule)])
+        x = coefficient[rule] + sum([weights[used] for used in cyclic.used[rule]])
         if x > weights[item] + 1e-13 * abs(x) if weights[item] > _NONE else x > _NONE:
             weights[item] = x
             heapq.heappush(heap, (-x, item))
 
     for item in component:
         for rule in cyclic.rules(item):
-            if not any(used in members for used in cyclic.uses(rule)):
+            if not any(used in members for used in cyclic.used[rule]):
                 offer(item, rule)
     turns = dict.fromkeys(component, 0)
     while heap:

@@ -16,6 +16,7 @@ from typing import Any
 from contpoutine.errors import UnboundedWeightError
 
 _SPARSE_FROM = 300  # unknowns, from which on SciPy is asked
+_LONG_FROM = 2000  # the same for chains, which are eliminated sooner than SciPy is imported
 _DENSE_FROM = 60
 _DENSE_TO = 4000
 _EPSILON = 2.0**-52
@@ -36,7 +37,7 @@ def factor(rows: list[Row], rest: Sequence[float]) -> Solve:
         UnboundedWeightError: the sum over the loops is not finite.
     """
     n, entries = len(rows), sum(map(len, rows))
-    if n >= _SPARSE_FROM:
+    if n >= (_SPARSE_FROM if entries > 3 * n else _LONG_FROM):
         scipy = _scipy()
         if scipy is not None:
             return _by_scipy(scipy, rows, rest)

@@ -115,7 +115,10 @@ class Sums:
     def mass(self) -> Mass:
         """Where the prior mass goes."""
         prior = self.network.prior_coefficients(self.graph)
-        weights, _ = _evaluate(self.network, self.order, prior, self.tolerance)
+        if prior == self.network.coefficient:  # nothing is observed
+            weights: Sequence[float] = self.inside
+        else:
+            weights, _ = _evaluate(self.network, self.order, prior, self.tolerance)
         frontier = math.exp(_reached(self, FRONTIER, prior, prior=True))
         pruned = math.exp(_reached(self, PRUNED, prior, prior=True))
         explored = math.exp(weights[self.network.goal]) + pruned
