@@ -457,7 +457,7 @@ class Posterior:
 
     def _title(self) -> str:
         kinds = [*([] if self.complete else ["partial"]), *([] if self.exact else ["not exact"])]
-        kind = ", ".join(kinds) or "exact"
+        kind = ", ".join(kinds) or ("exact" if self.limit is None else "exact in the limit")
         states = "" if self._graph is None else f" in {_count(len(self._graph), 'state')}"
         return (
             f"Posterior ({kind}): {_count(self.executions, 'execution')}{states}, "

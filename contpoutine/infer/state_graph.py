@@ -31,7 +31,7 @@ KINDS = ("frontier", "choice", "call", "return", "pruned")
 
 
 class Where(NamedTuple):
-    """Where a state waits, for pictures.
+    """Where a state waits for the value that it is about to be sent, for pictures.
 
     Attributes:
         line: the line of the model, as "hmm.py:12", or its text.

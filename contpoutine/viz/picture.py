@@ -1,8 +1,9 @@
 """What a picture of a state graph shows: boxes with text, and arrows between them.
 
-A box is a state: the line of the model where it waits, the live values that its future depends on,
-and the posterior probability of coming there. An arrow is an edge: the value that is sent, and the
-probability of going along it. How they are placed and drawn is not decided here.
+A box is a state: the line of the model whose request comes next, the value that was sent before,
+the live values that the future depends on, and the posterior probability of coming there. An arrow
+is an edge: the value that is sent, and the probability of going along it. How they are placed and
+drawn is not decided here.
 """
 
 from __future__ import annotations
@@ -75,10 +76,10 @@ def picture(posterior: Posterior, max_states: int) -> Picture:
     uses: Any = sums.edges if known else [0.0] * len(graph.target)
     chosen = _chosen(graph, visits, max_states)
     place = {state: i for i, state in enumerate(chosen)}
-    where: Mapping[int, Where] = graph.where
     # A state that a path can come by again has an expected number of visits.
     once = sums.acyclic and sums.network.homes is None
-    boxes = tuple([_box(graph, s, visits[s], where.get(s), once) for s in chosen])
+    sent = _sent(graph, chosen)
+    boxes = tuple([_box(graph, s, visits[s], sent.get(s, ()), once) for s in chosen])
     arrows = []
     for state in chosen:
         if graph.kind[state] == CALL and graph.callee[state] in place:
@@ -117,17 +118,39 @@ def _chosen(graph: StateGraph, visits: Any, max_states: int) -> list[int]:
     return [state for state in reached if state in kept]
 
 
-def _box(graph: StateGraph, state: int, share: float, where: Where | None, once: bool) -> Box:
+def _sent(graph: StateGraph, states: list[int]) -> dict[int, tuple[str, ...]]:
+    """What each state is sent: by the request of any state before it, since they are equal."""
+    found: dict[int, tuple[str, ...]] = {}
+    for state in states:
+        name = graph.site[state] or "returned"
+        for edge in graph.edges(state):
+            found.setdefault(graph.target[edge], (f"{name}={_short(graph.value[edge])}",))
+    return found
+
+
+def _next(graph: StateGraph, state: int) -> Where | None:
+    """Where a state's request is: what follows waits there for the answer."""
+    where: Mapping[int, Where] = graph.where
+    for edge in graph.edges(state):
+        found = where.get(graph.target[edge])
+        if found is not None:
+            return found
+    return where.get(state)
+
+
+def _box(graph: StateGraph, state: int, share: float, sent: tuple[str, ...], once: bool) -> Box:
     kind = graph.kind[state]
     if kind == RETURN:
         lines = [f"returns {_short(graph.outcome[state])}"]
     elif kind == PRUNED:
         lines = ["weight zero"]
     else:
+        where = _next(graph, state)
         name = {FRONTIER: "not explored", CALL: "a call"}.get(kind, graph.site[state] or "")
         lines = [_cut(where.line if where is not None else name)]
-        if where is not None and where.live:
-            lines += _wrapped([f"{name}={_short(value)}" for name, value in where.live])
+        live = () if where is None else where.live
+        pairs = [*sent, *[f"{name}={_short(value)}" for name, value in live]]
+        lines += _wrapped(pairs) if pairs else []
         if kind == FRONTIER and where is not None:
             lines.append("not explored")
     return Box(

@@ -76,8 +76,9 @@ class StateGraphDrawing:
 def draw_states(posterior: Posterior, *, max_states: int = 120) -> StateGraphDrawing:
     """The picture of the state graph of an enumeration with `merge=True`.
 
-    A box is a state: the line of the model that waits there, the live values that its future
-    depends on, and how probable it is, given what was observed, that an execution comes by. An
+    A box is a state: the line of the model whose request comes next, what was sent last, the live
+    values that the future depends on, and how probable it is, given what was observed, that an
+    execution comes by. An
     arrow is one value: the value, and the same probability. In a loop they are expected numbers of
     times. A dashed arrow leads into a sub-model.
 

@@ -29,9 +29,10 @@ def posterior(graph) -> Posterior:
 def markov(steps=5) -> Posterior:
     graph = hidden_markov(steps)
     graph.where = {
-        s: Where("z = yield sample(f'z{t}', step[z])", (("t", int(site[1:])), ("z", s)))
+        graph.target[e]: Where("z = yield sample(f'z{t}', step[z])", (("t", int(site[1:])),))
         for s, site in enumerate(graph.site)
         if site
+        for e in graph.edges(s)
     }
     return posterior(graph)
 
@@ -46,7 +47,7 @@ def test_a_hidden_markov_model_shows_lines_values_and_probabilities() -> None:
     shown = texts(viz.draw_states(p))
     assert shown.count("z = yield sample(f'z{t}', step[z])") == 13
     assert {"returns 0", "returns 1", "returns 2"} <= set(shown)
-    assert any(text.startswith("t=3, z=") for text in shown)
+    assert {"z2=0, t=3", "z2=1, t=3", "z2=2, t=3", "t=0"} <= set(shown)
     last = p.marginal("z4")
     assert f"p = {last[0]:.4f}" in shown
     pair = p.joint("z0", "z1")
@@ -174,7 +175,7 @@ def test_networkx_has_the_states_edges_and_probabilities(monkeypatch) -> None:
     assert last[0]["probability"] == pytest.approx(p.marginal()[1])
     root = found.out_edges(found.graph["root"], data=True)
     assert sum(d["probability"] for *_, d in root) == pytest.approx(1.0)
-    assert found.nodes[found.graph["root"]]["live"]["t"] == 0
+    assert last[0]["live"] == {"t": 4} and last[0]["line"].startswith("z = yield")
     calls = viz.to_networkx(posterior(branching(0.3)))
     assert sum(1 for *_, d in calls.edges(data=True) if d.get("call")) == 2
     monkeypatch.setitem(sys.modules, "networkx", None)
