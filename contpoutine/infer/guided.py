@@ -25,9 +25,18 @@ def guided_traces(
         GuideMismatchError: the two do not draw the same sites.
     """
     guide_trace = trace(guide).get_trace(*args, **kwargs)
-    model_trace = trace(replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+    model_trace = replayed_trace(model, guide_trace, args, kwargs)
     check_match(model, guide, latent(model_trace), latent(guide_trace), set(model_trace.nodes))
     return prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
+
+
+def replayed_trace(
+    model: Model, guide_trace: Trace, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Trace:
+    """An execution of the model with the guide's values. Whether the two match, the caller asks."""
+    values = guide_trace.copy()
+    values.remove_node("_RETURN")  # so that it is no complete execution of the model's own
+    return trace(replay(model, trace=values)).get_trace(*args, **kwargs)  # type: ignore[no-any-return]
 
 
 def latent(trace: Trace) -> list[str]:
@@ -66,7 +75,8 @@ def check_match(
             )
     for name in guided:
         if name not in known:
-            near = difflib.get_close_matches(name, [n for n in drawn if n not in guided], n=1)
+            others = [n for n in known if n not in guided and n not in ("_INPUT", "_RETURN")]
+            near = difflib.get_close_matches(name, others, n=1)
             hint = f" Did it mean {near[0]!r}?" if near else ""
             raise GuideMismatchError(
                 f"the guide {describe(guide)} draws site {name!r}, which the model "
