@@ -103,7 +103,7 @@ class DelayedMessenger(Messenger):
         if found.can_be_delayed and not decided and msg["infer"].get("delayed") is not False:
             variable = Variable(str(msg["name"]), self._count)
             offered = Symbol(self._owner, msg.where, {variable: 1.0})
-        return Link(self._owner, found, offered, plates_around(msg))
+        return Link(self._owner, found, offered, msg)
 
     def _batch(self, msg: Any, fn: SymbolicDistribution, shape: tuple[int, ...]) -> Relation:
         value = msg["value"]
@@ -123,7 +123,7 @@ class DelayedMessenger(Messenger):
         if type(now) is Delta:  # taken before: no site this time
             msg["value"], msg["done"], msg["stop"] = now.values[0], True, True
             return None
-        return Link(self._owner, Taking(fn.variable, now), None, plates_around(msg))
+        return Link(self._owner, Taking(fn.variable, now), None, msg)
 
     # --- on the way down
 
@@ -131,7 +131,7 @@ class DelayedMessenger(Messenger):
         link = msg.get("_delayed")
         if link is None or link.owner is not self._owner:
             return
-        if msg["fn"] is not link.shown or plates_around(msg) != link.plates:
+        if not link.is_as_shown(msg):
             _changed_further_out(msg)
         value, offered, found = msg["value"], link.offered, link.relation
         scored = self._scored(msg)
@@ -189,10 +189,10 @@ def not_ours(value: Symbol) -> NoReturn:
 
 def _changed_further_out(msg: Any) -> NoReturn:
     raise SymbolicValueError(
-        f"a handler further out than poutine.delayed, such as a plate around it, has changed the "
-        f"distribution of site {msg['name']!r}, performed at {msg.where}, which poutine.delayed "
-        f"had weighed already. Install that handler inside: poutine.delayed around the model that "
-        f"has it."
+        f"a handler further out than poutine.delayed, such as a plate or a `do` around it, has "
+        f"changed the distribution of site {msg['name']!r}, performed at {msg.where}, or has put "
+        f"another value in place of its own; poutine.delayed had weighed the site already. Install "
+        f"that handler inside: poutine.delayed around the model that has it."
     )
 
 

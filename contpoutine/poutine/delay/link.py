@@ -50,13 +50,18 @@ class Link:
     """What the handler keeps in a message between its way up and its way down."""
 
     fork_shared = True
-    __slots__ = ("offered", "owner", "plates", "relation", "shown")
+    __slots__ = ("intervened", "offered", "owner", "plates", "relation", "shown")
 
-    def __init__(
-        self, owner: Owner, relation: Relation, offered: Symbol | None, plates: tuple[int, ...]
-    ) -> None:
-        self.owner, self.relation, self.offered, self.plates = owner, relation, offered, plates
+    def __init__(self, owner: Owner, relation: Relation, offered: Symbol | None, msg: Any) -> None:
+        self.owner, self.relation, self.offered = owner, relation, offered
         self.shown = relation.marginal if offered is None else Deferred(relation.marginal)
+        self.plates, self.intervened = plates_around(msg), msg.get("_intervener_id")
+
+    def is_as_shown(self, msg: Any) -> bool:
+        """Is its distribution still the one that was shown, and its value its own?"""
+        if msg["fn"] is not self.shown or plates_around(msg) != self.plates:
+            return False
+        return not self.relation.hangs or msg.get("_intervener_id") == self.intervened
 
 
 def plates_around(msg: Any) -> tuple[int, ...]:

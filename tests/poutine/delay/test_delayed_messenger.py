@@ -248,6 +248,55 @@ def test_a_symbolic_value_can_be_named():
     assert cp.infer.enumerate(poutine.delayed(model))().log_evidence == 0.0
 
 
+def test_an_intervention_is_no_evidence():
+    def model():
+        mu = yield cp.sample("mu", dist.Normal(0.0, 1.0))
+        x = yield cp.sample("x", dist.Normal(mu, 1.0))
+        y = yield cp.sample("y", dist.Normal(x, 1.0), obs=3.0)
+        return (yield poutine.posterior(mu)), x, y
+
+    done = poutine.delayed(poutine.do(model, data={"x": 1.0, "y": 5.0}))
+    posterior, x, y = cp.run(done)
+    assert (posterior.loc, posterior.scale, x, y) == (0.0, 1.0, 1.0, 5.0)
+    evidence = poutine.trace(done).get_trace().log_prob_sum().item()
+    assert evidence == pytest.approx(-0.5 * math.log(2 * math.pi) - 2.0)  # y around x, set to 1
+
+    on_mu = poutine.do(poutine.delayed(model), data={"mu": 2.0})
+    assert cp.run(poutine.condition(on_mu, data={"x": 0.0}))[0].values == (2.0,)
+    with pytest.raises(SymbolicValueError, match="Install that handler inside"):
+        cp.run(poutine.do(poutine.delayed(model), data={"x": 1.0}))
+
+
+def test_handlers_of_every_kind_go_around_and_inside():
+    def model():
+        mu = yield cp.sample("mu", dist.Normal(0.0, 1.0))
+        yield cp.sample("x", dist.Normal(mu, 1.0), obs=2.0)
+        return (yield poutine.posterior(mu)).loc.item()
+
+    wraps = [
+        lambda fn: poutine.seed(fn, rng_seed=1),
+        lambda fn: poutine.scope(fn, prefix="part"),
+        lambda fn: poutine.infer_config(fn, config_fn=lambda msg: {}),
+        lambda fn: poutine.broadcast(fn),
+        lambda fn: poutine.markov(fn),
+        lambda fn: poutine.mask(fn, mask=True),
+        lambda fn: poutine.scale(fn, scale=1.0),
+    ]
+    for wrap in wraps:
+        assert cp.run(wrap(poutine.delayed(model))) == pytest.approx(1.0)
+        assert cp.run(poutine.delayed(wrap(model))) == pytest.approx(1.0)
+    for hidden in (
+        poutine.mask(poutine.delayed(model), mask=False),
+        poutine.delayed(poutine.mask(model, mask=False)),
+        poutine.delayed(poutine.uncondition(model)),
+    ):
+        assert cp.run(hidden) == 0.0
+    trace = poutine.trace(poutine.delayed(model)).get_trace()
+    trace.detach_()
+    trace.compute_score_parts()
+    assert "mu dist" in trace.format_shapes()
+
+
 def test_the_queue_explores_a_delayed_model(capture):
     import queue
 
