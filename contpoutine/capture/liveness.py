@@ -35,6 +35,10 @@ _JUMPS = frozenset(dis.hasjrel) | frozenset(dis.hasjabs) | frozenset(getattr(dis
 _SLOTS = frozenset(dis.haslocal) | frozenset(dis.hasfree)
 _SUSPENDING = frozenset({"YIELD_VALUE", "RETURN_GENERATOR", "RESUME"})
 
+DEAD, LIVE, CELL_ONLY = 0, 1, 2
+"""A slot that is `CELL_ONLY` holds a cell which is written before this frame reads it: what is in
+the cell matters only if somebody else has it."""
+
 VALUE_IS_DROPPED = 1
 """The last byte of a mask: what is sent at this place is never read."""
 
@@ -44,9 +48,11 @@ class _Step:
 
     __slots__ = ("live", "next", "opname", "reads", "to", "writes")
 
-    def __init__(self, instruction: dis.Instruction, at: int) -> None:
+    def __init__(self, instruction: dis.Instruction, at: int, contents: bool) -> None:
         self.opname = instruction.opname
         self.reads, self.writes = _accesses(instruction)
+        if contents and self.opname == "STORE_DEREF":
+            self.reads, self.writes = 0, self.reads
         self.next: int | None = None if self.opname in _NO_NEXT else at + 1
         self.to: list[int] = []
         self.live = 0  # a bit for each slot, before the instruction
@@ -72,8 +78,9 @@ def _accesses(instruction: dis.Instruction) -> tuple[int, int]:
 def live_slots(code: CodeType) -> dict[int, bytes]:
     """A mask for each place, a byte offset as `f_lasti` has it, where the code can be suspended.
 
-    A mask has a byte for each slot (1: live) and a last one that is `VALUE_IS_DROPPED` where what
-    is sent there is not read either. A place that is not there has every slot live.
+    A mask has a byte for each slot (`DEAD`, `LIVE` or `CELL_ONLY`) and a last one that is
+    `VALUE_IS_DROPPED` where what is sent there is not read either. A place that is not there has
+    every slot live.
 
     >>> def model():
     ...     a = yield 1
@@ -86,7 +93,19 @@ def live_slots(code: CodeType) -> dict[int, bytes]:
     if LOOKS_AT_FRAMES.intersection(code.co_names):
         return {}
     instructions = list(dis.get_instructions(code))
-    steps = [_Step(instruction, at) for at, instruction in enumerate(instructions)]
+    steps, inside = _flow(code, instructions, False), _flow(code, instructions, True)
+    slots = len({*code.co_varnames, *code.co_cellvars}) + len(code.co_freevars)
+    return {
+        instruction.offset: _mask(steps, inside, at, slots)
+        for at, instruction in enumerate(instructions)
+        if instruction.opname in _SUSPENDING
+    }
+
+
+def _flow(code: CodeType, instructions: list[dis.Instruction], contents: bool) -> list[_Step]:
+    """Live slots before each instruction, or cells of live contents: the least solution, by going
+    round until it holds."""
+    steps = [_Step(instruction, at, contents) for at, instruction in enumerate(instructions)]
     place = {instruction.offset: at for at, instruction in enumerate(instructions)}
     for step, instruction in zip(steps, instructions, strict=True):
         if instruction.opcode in _JUMPS:
@@ -94,24 +113,6 @@ def live_slots(code: CodeType) -> dict[int, bytes]:
     for covered, handler in _handlers(code, place, len(steps)):
         for at in covered:
             steps[at].to.append(handler)
-    _flow(steps)
-    slots = len({*code.co_varnames, *code.co_cellvars}) + len(code.co_freevars)
-    return {
-        instruction.offset: _mask(steps, at, slots)
-        for at, instruction in enumerate(instructions)
-        if instruction.opname in _SUSPENDING
-    }
-
-
-def _handlers(code: CodeType, place: dict[int, int], n: int) -> Iterator[tuple[Iterable[int], int]]:
-    """The instructions that each entry of the exception table covers, and its handler."""
-    for entry in dis._parse_exception_table(code):  # type: ignore[attr-defined]
-        end = place.get(entry.end, n)
-        yield range(place[entry.start], end), place[entry.target]
-
-
-def _flow(steps: list[_Step]) -> None:
-    """Live slots before each instruction: the least solution, by going round until it holds."""
     changed = True
     while changed:
         changed = False
@@ -122,15 +123,29 @@ def _flow(steps: list[_Step]) -> None:
                 live |= steps[to].live
             if live != step.live:
                 step.live, changed = live, True
+    return steps
 
 
-def _mask(steps: list[_Step], at: int, slots: int) -> bytes:
+def _handlers(code: CodeType, place: dict[int, int], n: int) -> Iterator[tuple[Iterable[int], int]]:
+    """The instructions that each entry of the exception table covers, and its handler."""
+    for entry in dis._parse_exception_table(code):  # type: ignore[attr-defined]
+        end = place.get(entry.end, n)
+        yield range(place[entry.start], end), place[entry.target]
+
+
+def _mask(steps: list[_Step], inside: list[_Step], at: int, slots: int) -> bytes:
+    live, contents = _live_at(steps, at), _live_at(inside, at)
+    kinds = [(LIVE if contents >> i & 1 else CELL_ONLY) * (live >> i & 1) for i in range(slots)]
+    return bytes([*kinds, _is_dropped(steps, at)])
+
+
+def _live_at(steps: list[_Step], at: int) -> int:
     step = steps[at]
     after = steps[at + 1]
     live = after.live if step.opname == "YIELD_VALUE" else step.live | after.live
     for to in step.to:
         live |= steps[to].live
-    return bytes([live >> slot & 1 for slot in range(slots)] + [_is_dropped(steps, at)])
+    return live
 
 
 def _is_dropped(steps: list[_Step], at: int) -> int:

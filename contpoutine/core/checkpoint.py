@@ -116,6 +116,11 @@ class Checkpoint:
             computation.frames, computation.segment, self._origin.outside, values
         )
 
+    @property
+    def innermost(self) -> Any:
+        """The frame that performed the effect, to be looked at; None where it was given away."""
+        return None if self._computation is None else self._computation.frames[-1]
+
     def _rerun(self) -> Computation:
         if self.why_replayed is None:
             self.why_replayed = 'capture="replay" was asked for'

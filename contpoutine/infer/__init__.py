@@ -6,6 +6,7 @@ from contpoutine.infer.enum_elbo import EnumELBO
 from contpoutine.infer.enumeration import enumerate
 from contpoutine.infer.importance import ImportanceSamples, importance
 from contpoutine.infer.marginal import Marginal
+from contpoutine.infer.merging import refine
 from contpoutine.infer.posterior import Posterior
 from contpoutine.infer.predictive import Predictive
 from contpoutine.infer.svi import SVI
@@ -21,5 +22,6 @@ __all__ = [
     "Trace_ELBO",
     "enumerate",
     "importance",
+    "refine",
     "util",
 ]

@@ -63,6 +63,8 @@ class Posterior:
     0.75
     """
 
+    _search: Any = None  # what `infer.refine` goes on with
+
     def __init__(
         self,
         explored: Tree | StateGraph,

@@ -302,7 +302,8 @@ frames_fork(Frames *frames, PyObject *segment, PyObject *msg, int whole, Returns
                 return -1;
             }
             /* Without handlers nobody sees the message again, and nothing in it changes. */
-            *msg_fresh = PyTuple_GET_SIZE(segment) == 0 ? Py_NewRef(msg)
+            *msg_fresh = PyTuple_GET_SIZE(segment) == 0 || !Message_CheckExact(msg)
+                             ? Py_NewRef(msg)
                                                         : message_copy((Message *)msg);
             if (*msg_fresh == NULL) {
                 frames_drop(*fresh);

@@ -7,6 +7,7 @@
    itertools.c iterators that own memory of their own
    explorer.c  the inner loop of enumeration
    returns.c   what frames in the same state have returned before
+   merged.c    the same where equal states are one
    tally.c     the histogram of return values
    sweeps.c    sums over the network of a state graph
    randomness.c  the state of a random number generator, as bytes
@@ -151,6 +152,10 @@ PyObject *copy_grouping(Fork *fork, PyObject *o); /* groupby, and the groups tha
 /* --- enumeration (explorer.c) ------------------------------------------------------------- */
 
 int explorer_ready(PyObject *module);
+
+/* --- enumeration with merging (merged.c) -------------------------------------------------- */
+
+int merged_ready(PyObject *module);
 
 /* --- random numbers (randomness.c) -------------------------------------------------------- */
 

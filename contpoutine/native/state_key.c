@@ -19,6 +19,8 @@
 
 enum { BY_IDENTITY, BY_VALUE, BY_STATE, BY_INSTANCE, BY_MEMORY, BY_WORDS, UNKEYABLE };
 
+#define CELL_ONLY 2 /* in a mask: the cell is written before it is read */
+
 #define MAX_DEPTH 400
 #define MAX_BYTES (1 << 20)
 
@@ -655,7 +657,12 @@ put_frame(Key *key, PyGenObject *gen)
         if (i < code->co_nlocalsplus && mask != NULL && !mask[i] && frame->frame_obj == NULL) {
             continue;
         }
-        int rc = held != NULL && is_waiting(held) ? put_tag(key, 'P') : key_put(key, held);
+        int unread = i < code->co_nlocalsplus && mask != NULL && mask[i] == CELL_ONLY &&
+                     frame->frame_obj == NULL && held != NULL && PyCell_Check(held) &&
+                     Py_REFCNT(held) == 1;
+        int rc = unread                             ? put_tag(key, '_')
+                 : held != NULL && is_waiting(held) ? put_tag(key, 'P')
+                                                    : key_put(key, held);
         if (rc < 0) {
             return -1;
         }
@@ -688,6 +695,53 @@ key_drops_value(PyObject *o)
         return PyErr_Occurred() ? -1 : 0;
     }
     return mask[code->co_nlocalsplus] && frame->frame_obj == NULL;
+}
+
+/* Is the object on the value stack? `n += yield ...` reads `n` before it waits. */
+static int
+is_on_stack(Frame *frame, PyCodeObject *code, PyObject *o)
+{
+    for (int i = code->co_nlocalsplus; i < frame->stacktop; i++) {
+        if (frame->localsplus[i] == o) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* (function, file, line, ((name, value), ...)) of a suspended generator, without making it a frame
+   object, which would keep its locals alive. The locals are those that what follows can read. */
+static PyObject *
+native_where(PyObject *Py_UNUSED(module), PyObject *o)
+{
+    PyGenObject *gen = (PyGenObject *)o;
+    if (!PyGen_CheckExact(o) || compat_gen_is_finished(gen)) {
+        PyErr_SetString(PyExc_TypeError, "a suspended generator is needed");
+        return NULL;
+    }
+    Frame *frame = compat_gen_frame(gen);
+    PyCodeObject *code = compat_frame_code(frame);
+    const char *mask = mask_of(code, compat_frame_lasti(frame));
+    PyObject *live = mask == NULL && PyErr_Occurred() ? NULL : PyList_New(0);
+    for (int i = 0; live != NULL && i < code->co_nlocalsplus && i < frame->stacktop; i++) {
+        PyObject *held = frame->localsplus[i];
+        if (held != NULL && PyCell_Check(held)) {
+            held = mask != NULL && mask[i] == CELL_ONLY ? NULL : PyCell_GET(held);
+        }
+        if (held == NULL || (mask != NULL && !mask[i] && !is_on_stack(frame, code, held))) {
+            continue;
+        }
+        PyObject *pair = PyTuple_Pack(2, PyTuple_GET_ITEM(code->co_localsplusnames, i), held);
+        if (pair == NULL || PyList_Append(live, pair) < 0) {
+            Py_CLEAR(live);
+        }
+        Py_XDECREF(pair);
+    }
+    PyObject *locals = live == NULL ? NULL : PyList_AsTuple(live);
+    Py_XDECREF(live);
+    return locals == NULL ? NULL
+                          : Py_BuildValue("(OOiN)", code->co_qualname, code->co_filename,
+                                          compat_frame_line(frame), locals);
 }
 
 /* --- types that only Python knows ----------------------------------------------------------- */
@@ -939,21 +993,23 @@ key_put_handlers(Key *key, PyObject *segment)
     return 0;
 }
 
+/* A multiply and a rotation a word, and the finalizer of MurmurHash3 (Appleby, public domain). */
 unsigned long long
 key_hash(const unsigned char *bytes, size_t n)
 {
-    unsigned long long h = 0x9E3779B97F4A7C15ull ^ n, word;
-    for (; n >= 8; bytes += 8, n -= 8) {
-        memcpy(&word, bytes, 8);
-        h = (h ^ word) * 0xD6E8FEB86659FD93ull;
-        h ^= h >> 32;
+    unsigned long long h = n, word;
+    for (size_t left = n; left > 0; left -= left < 8 ? left : 8, bytes += 8) {
+        word = 0;
+        memcpy(&word, bytes, left < 8 ? left : 8);
+        word *= 0x9E3779B97F4A7C15ull;
+        h ^= word ^ (word >> 29);
+        h = ((h << 27) | (h >> 37)) * 0xD6E8FEB86659FD93ull;
     }
-    word = 0;
-    memcpy(&word, bytes, n);
-    h = (h ^ word) * 0xD6E8FEB86659FD93ull;
-    h ^= h >> 32;
-    h *= 0xD6E8FEB86659FD93ull;
-    return h ^ (h >> 29);
+    h ^= h >> 33;
+    h *= 0xFF51AFD7ED558CCDull;
+    h ^= h >> 33;
+    h *= 0xC4CEB9FE1A85EC53ull;
+    return h ^ (h >> 33);
 }
 
 /* --- for Python ----------------------------------------------------------------------------- */
@@ -1125,6 +1181,8 @@ static PyMethodDef state_key_functions[] = {
     {"state_key", native_state_key, METH_VARARGS,
      "state_key(frames, handlers, outside, values): the StateKey of suspended frames that are about "
      "to be sent the values."},
+    {"where", native_where, METH_O,
+     "where(generator): (function, file, line, live locals as (name, value) pairs)."},
     {"set_key_rules", set_key_rules, METH_VARARGS,
      "set_key_rules(content_rule, live_slots): how instances of types that C does not know are "
      "written down, and which slots of a code object are live."},

@@ -500,3 +500,30 @@ def test_a_list_that_contains_itself_has_a_key():
         return len(xs)
 
     assert joined(model)
+
+
+def test_a_cell_that_nobody_else_has_is_as_dead_as_a_local():
+    def model(held):
+        def run():
+            x = yield choose(0, 1)
+            kept = [(lambda: x)] if held else []
+            y = [x for _ in range(2)]
+            x = yield choose(0, 1)
+            return [x for _ in y[:0]], [f() for f in kept]
+
+        return run
+
+    assert not joined(model(True))
+    y_lives = keyed(model(False))
+    check_law(model(False))
+    assert len({key for path, key in y_lives if len(path) == 2}) == 4
+
+
+def test_the_old_value_of_a_cell_does_not_keep_states_apart():
+    def model():
+        x = yield choose(0, 1)
+        ([x for _ in range(2)])
+        x = yield choose(0, 1)
+        return [x for _ in range(2)]
+
+    assert joined(model)
