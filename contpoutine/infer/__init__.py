@@ -23,5 +23,6 @@ __all__ = [
     "enumerate",
     "importance",
     "refine",
+    "refine",
     "util",
 ]
