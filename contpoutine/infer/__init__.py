@@ -23,6 +23,5 @@ __all__ = [
     "enumerate",
     "importance",
     "refine",
-    "refine",
     "util",
 ]
