@@ -211,7 +211,7 @@ def _values(guide: Model, scores: Scores) -> dict[str, Any]:
     values: dict[str, Any] = {}
     at = scores.values
     while at is not None:
-        if at.name in values:
+        if at.name in values and not at.auxiliary:
             raise DuplicateSiteError(
                 f"the guide {describe(guide)} has two sites named {at.name!r} in one execution, "
                 f"and the model could not tell them apart. Give each a name of its own; in a loop, "

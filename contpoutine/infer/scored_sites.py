@@ -16,6 +16,7 @@ from contpoutine.core.messenger import Messenger
 from contpoutine.distributions.choices import has_finite_support, log_weight
 from contpoutine.errors import GuideMismatchError, OverruledError, ParamError
 from contpoutine.poutine.site_log_prob import is_plain, log_weight_of
+from contpoutine.poutine.util import site_is_subsample
 
 DECIDED, DRAWN, CHOSEN = range(3)
 """How a site got its value: from the model or a handler, at random, or by the enumeration."""
@@ -119,6 +120,8 @@ class Scorer(Messenger):
             return
         if msg["name"] in self.given:
             msg["value"], msg["done"] = self.given[msg["name"]], True
+        elif site_is_subsample(msg):  # what a plate is about is no expectation
+            msg["value"], msg["done"] = default_value(msg), True
         elif has_finite_support(msg["fn"]) and msg["infer"].get("enumerate", True):
             self.how = CHOSEN
         else:
@@ -129,6 +132,9 @@ class Scorer(Messenger):
         if self.how != DECIDED and (msg["is_observed"] or "decided_outside" in msg):
             raise _overruled(msg)
         name, given = msg["name"], msg["name"] in self.given
+        if site_is_subsample(msg):
+            self.values = Values(self.values, name, msg["value"], True)
+            return
         if given or not msg["is_observed"]:
             auxiliary = bool(msg["infer"].get("is_auxiliary"))
             self.values = Values(self.values, name, msg["value"], auxiliary)

@@ -631,3 +631,106 @@ def test_a_value_that_is_changed_in_place_is_refused():
 
     with pytest.raises(ParamError, match="changed the value of site 'z' in place"):
         EnumELBO().loss(model, nothing)
+
+
+# --- plates ---------------------------------------------------------------------------------
+
+YS = number([0.3, -1.2, 2.0])
+
+
+def plated(ys, loop):
+    p = yield cp.param("p", number(0.4), constraint=constraints.unit_interval)
+    loc = yield cp.param("loc", number([-1.0, 1.0]))
+    plate = cp.plate("data", 3)
+    if loop:
+        for i in plate:
+            z = yield cp.sample(f"z{i}", dist.Bernoulli(p))
+            yield cp.sample(f"y{i}", dist.Normal(loc[z.long()], 1.0), obs=ys[i])
+    else:
+        with plate:
+            z = yield cp.sample("z", dist.Bernoulli(p.expand(3)))
+            yield cp.sample("y", dist.Normal(loc[z.long()], 1.0), obs=ys)
+
+
+def plated_exact(store):
+    p, loc, one = store["p"], store["loc"], number(1.0)
+    return -torch.logaddexp(
+        (1 - p).log() + log_normal(YS, loc[0], one), p.log() + log_normal(YS, loc[1], one)
+    ).sum()
+
+
+@pytest.mark.parametrize("loop", [True, False])
+def test_plates_in_loops_and_at_once(loop, capture):
+    check(plated, nothing, plated_exact, YS, loop)
+
+
+def test_a_guide_inside_a_plate(capture):
+    def guide(ys, loop):
+        q = yield cp.param("q", number([0.2, 0.5, 0.7]), constraint=constraints.unit_interval)
+        with cp.plate("data", 3):
+            yield cp.sample("z", dist.Bernoulli(q))
+
+    def exact(store):
+        p, loc, q, one = store["p"], store["loc"], store["q"], number(1.0)
+        low = (1 - q) * ((1 - p).log() + log_normal(YS, loc[0], one) - (1 - q).log())
+        return -(low + q * (p.log() + log_normal(YS, loc[1], one) - q.log())).sum()
+
+    check(plated, guide, exact, YS, False)
+
+
+def test_a_scaled_guide_is_weighted_by_its_own_probabilities(capture):
+    class Scaled(cp.Messenger):
+        def _pyro_sample(self, msg):
+            msg["scale"] = 3.0 * msg["scale"]
+
+    def model():
+        with Scaled():
+            a = yield cp.sample("a", dist.Bernoulli(0.3))
+            yield cp.sample("b", dist.Flip(0.5))
+        yield cp.sample("y", dist.Normal(2 * a, 1.0), obs=number(1.0))
+
+    def guide():
+        q = yield cp.param("q", number(0.4), constraint=constraints.unit_interval)
+        with Scaled():
+            yield cp.sample("a", dist.Bernoulli(q))
+            yield cp.sample("b", dist.Flip(0.25))
+
+    def exact(store):
+        q, total = store["q"], number(0.0)
+        for a in (0, 1):
+            for b in (0, 1):
+                weight = (q if a else 1 - q) * (0.25 if b else 0.75)
+                ratio = math.log(0.3 if a else 0.7) + math.log(0.5) - weight.log()
+                total = total + weight * (3.0 * ratio + log_normal(1.0, 2.0 * a, number(1.0)))
+        return -total
+
+    check(model, guide, exact)
+
+
+def test_a_subsample_is_that_of_the_guide(capture):
+    seen = []
+
+    def model(ys):
+        for i in cp.plate("data", 3, subsample_size=1):
+            z = yield cp.sample(f"z{i}", dist.Bernoulli(0.3))
+            yield cp.sample(f"y{i}", dist.Normal(z, 1.0), obs=ys[i])
+
+    def guide(ys):
+        q = yield cp.param("q", number(0.4), constraint=constraints.unit_interval)
+        for i in cp.plate("data", 3, subsample_size=1):
+            seen.append(int(i))
+            yield cp.sample(f"z{i}", dist.Bernoulli(q))
+
+    def exact(i):
+        q = number(0.4)
+        terms = [
+            weight * (math.log(p) + log_normal(YS[i], z, number(1.0)) - weight.log())
+            for z, weight, p in ((0.0, 1 - q, 0.7), (1.0, q, 0.3))
+        ]
+        return -3.0 * sum(terms).item()
+
+    torch.manual_seed(0)
+    for _ in range(4):
+        loss = EnumELBO().loss(model, guide, YS)
+        assert loss == pytest.approx(exact(seen[-1]), abs=1e-9)
+    assert len(set(seen)) > 1

@@ -371,3 +371,52 @@ def test_svi_says_what_it_needs(arguments, says):
 
 def test_torch_item_takes_the_number_out():
     assert torch_item(torch.tensor(2.0)) == 2.0 and torch_item(3) == 3
+
+
+# --- plates ---------------------------------------------------------------------------------
+
+DATA = torch.tensor([0.3, -1.2, 2.0, 0.7])
+
+
+def plated_model(d, sample, param, plate):
+    p = yield param("p", torch.tensor(0.4), constraint=constraints.unit_interval)
+    w = yield sample("w", d.Bernoulli(p))
+    with plate("data", 4):
+        z = yield sample("z", d.Bernoulli(p.expand(4)))
+        x = yield sample("x", d.Normal(z + w, torch.tensor(1.0)))
+        yield sample("y", d.Normal(x, torch.tensor(0.5)), obs=DATA)
+
+
+def plated_guide(d, sample, param, plate):
+    q = yield param("q", torch.full((4,), 0.6), constraint=constraints.unit_interval)
+    r = yield param("r", torch.tensor(0.3), constraint=constraints.unit_interval)
+    loc = yield param("loc", torch.zeros(4))
+    yield sample("w", d.Bernoulli(r))
+    with plate("data", 4):
+        z = yield sample("z", d.Bernoulli(q))
+        yield sample("x", d.Normal(loc + z, torch.tensor(0.7)))
+
+
+def test_under_plates_each_slice_has_a_score_function_of_its_own_as_in_pyro():
+    def theirs(body):
+        def model():
+            run, value = body(pdist, pyro.sample, pyro.param, pyro.plate), None
+            while True:
+                try:
+                    value = run.send(value)
+                except StopIteration as stop:
+                    return stop.value
+
+        return model
+
+    def ours(body):
+        return lambda: (yield from body(dist, cp.sample, cp.param, cp.plate))
+
+    torch.manual_seed(1)
+    loss = Trace_ELBO(2).loss_and_grads(ours(plated_model), ours(plated_guide))
+    torch.manual_seed(1)
+    pyros = pyro.infer.Trace_ELBO(2).loss_and_grads(theirs(plated_model), theirs(plated_guide))
+    assert loss == pytest.approx(pyros, rel=1e-6)
+    mine = dict(cp.get_param_store().named_parameters())
+    for name, leaf in pyro.get_param_store().named_parameters():
+        torch.testing.assert_close(mine[name].grad, leaf.grad, rtol=1e-4, atol=1e-4)
