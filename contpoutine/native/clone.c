@@ -280,7 +280,12 @@ copy_list(Fork *fork, PyObject *o)
         Py_XDECREF(fresh);
         return NULL;
     }
-    for (Py_ssize_t i = 0; i < n; i++) {
+    Py_ssize_t i = 0;
+    PyObject **from = ((PyListObject *)o)->ob_item, **to = ((PyListObject *)fresh)->ob_item;
+    for (; i < n && is_atomic(from[i]); i++) { /* most lists hold nothing else */
+        to[i] = Py_NewRef(from[i]);
+    }
+    for (; i < n; i++) {
         PyObject *item = i < PyList_GET_SIZE(o) ? PyList_GET_ITEM(o, i) : Py_None;
         PyObject *c = is_atomic(item) ? Py_NewRef(item) : copy(fork, item);
         if (c == NULL) {
@@ -1525,7 +1530,13 @@ reaper_run(Reaper *r, PyObject *frozen)
             }
         }
         traverseproc traverse = Py_TYPE(o)->tp_traverse;
-        if (traverse != NULL && traverse(o, reaper_visit, r) < 0) {
+        if (PyList_CheckExact(o)) { /* a long list of atoms is soon looked through */
+            for (Py_ssize_t i = 0; i < PyList_GET_SIZE(o) && rc == 0; i++) {
+                PyObject *item = PyList_GET_ITEM(o, i);
+                rc = item == NULL || is_atomic(item) ? 0 : reaper_visit(item, r);
+            }
+        }
+        else if (traverse != NULL && traverse(o, reaper_visit, r) < 0) {
             rc = -1; /* out of memory: what was not reached may run its clean-up */
         }
         if (is_gen && frozen == NULL) {
