@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from contpoutine.errors import UnboundedWeightError
@@ -25,6 +25,7 @@ from contpoutine.infer.sweeps import shares, terms
 
 _NONE = -math.inf
 _MOST_STEPS = 200
+_UNKNOWN = 0.1  # the relative error from which on a sum cannot be told from one without bound
 
 
 @dataclass
@@ -54,6 +55,7 @@ class Cyclic:
     Attributes:
         network: the network.
         ends: items that a sum is asked for; what leads to none of them is left out.
+        sites: gives the names of the sites at some items, for errors.
         used: for each rule, the items that it uses.
         live: for each item, whether it is part of a derivation of one of the ends.
         components: the live items, each component after those that its rules use.
@@ -61,6 +63,7 @@ class Cyclic:
 
     network: Network
     ends: Sequence[int]
+    sites: Callable[[list[int]], list[str]] = lambda items: []
     used: list[tuple[int, ...]] = field(init=False)
     live: bytearray = field(init=False)
     components: list[list[int]] = field(init=False)
@@ -97,8 +100,20 @@ class Cyclic:
                 found = terms(self.network, component[0], coefficient, weights)
                 weights[component[0]] = log_sum(found)
             else:
-                _System(self, component, coefficient, weights).solve(limit)
+                try:
+                    _System(self, component, coefficient, weights).solve(limit)
+                except UnboundedWeightError as error:
+                    raise self._unbounded(component) from error
         return weights
+
+    def _unbounded(self, component: list[int]) -> UnboundedWeightError:
+        names = [repr(name) for name in self.sites(component)]
+        where = f" through {', '.join(names[:5])}" if names else ""
+        return UnboundedWeightError(
+            f"the weights of the loop{where} add up without bound, so that there is no evidence to "
+            f"divide by: going round once more makes an execution no lighter. Look for a factor, "
+            f"or an observation of a density above 1, inside of the loop."
+        )
 
     def best(self, coefficient: Sequence[float]) -> array[float]:
         """The log-weight of the heaviest derivation of each live item."""
@@ -210,6 +225,8 @@ class _System:
             x, error = solved(self.linear, self.rest, self.constant)
             limit.error = max(limit.error, error)
             self._note_residual(limit, residual(self.linear, self.rest, self.constant, x), x)
+        if limit.error > _UNKNOWN:
+            raise UnboundedWeightError("the weights of a loop add up without bound, or nearly so")
         limit.items += len(x)
         for item, scale, weight in zip(self.component, self.scale, x, strict=True):
             self.weights[item] = scale + math.log(weight) if weight > 0.0 else _NONE

@@ -36,11 +36,20 @@ class Sums:
 
     @cached_property
     def cyclic(self) -> Cyclic:
-        return Cyclic(self.network, [self.network.goal])
+        return Cyclic(self.network, [self.network.goal], self._sites)
+
+    def _sites(self, items: list[int]) -> list[str]:
+        """The names of the sites at some items."""
+        states = [self.network.states[item] for item in items]
+        names = [self.graph.site[state] for state in states if state >= 0]
+        return sorted({name for name in names if name is not None})
 
     @cached_property
     def _inside(self) -> tuple[array[float], Limit | None]:
-        return _evaluate(self.network, self.order, self.network.coefficient, self.tolerance)
+        if self.order is not None:
+            return sweeps.inside(self.network, self.order, self.network.coefficient), None
+        limit = Limit(self.tolerance)
+        return self.cyclic.inside(self.network.coefficient, limit), limit
 
     @property
     def inside(self) -> array[float]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from contpoutine.errors import UnboundedWeightError
 from contpoutine.infer import network, sweeps
-from contpoutine.infer.state_graph import FRONTIER, PRUNED, RETURN, StateGraph
+from contpoutine.infer.state_graph import CALL, FRONTIER, PRUNED, RETURN, StateGraph
 from contpoutine.infer.sums import Sums
 from tests.graphs.drawn import (
     branching,
@@ -245,8 +245,59 @@ def test_a_loop_whose_weights_have_no_sum_is_refused(gain) -> None:
     graph.choice("more", [back, (False, math.log(0.5), done)], state=start)
     graph.choice("one", [(0, 0.0, start)], weight=math.log(2.0) + gain, state=loop)
     graph.root = start
-    with pytest.raises(UnboundedWeightError, match="without bound"):
+    with pytest.raises(UnboundedWeightError, match=r"'more', 'one' add up without bound.*factor"):
         Sums(graph).log_evidence  # noqa: B018
     growing = branching(0.5, cost=0.1)
     with pytest.raises(UnboundedWeightError, match="without bound"):
         Sums(growing).log_evidence  # noqa: B018
+
+
+def test_the_frontier_of_a_loop_and_of_a_recursion() -> None:
+    graph, states = ruin(20, 0.4, 10)
+    graph.kind[states[20]] = FRONTIER
+    sums = Sums(graph)
+    exact = math.expm1(10 * math.log(1.5)) / math.expm1(20 * math.log(1.5))
+    assert sums.mass.frontier == pytest.approx(exact, rel=1e-11)
+    assert sums.mass.explored == pytest.approx(1.0 - exact, rel=1e-11)
+    assert math.exp(sums.frontier_log_weight) == pytest.approx(exact, rel=1e-11)
+    for p in (0.3, 0.8):
+        graph = branching(p)
+        leaf = graph.target[graph.first_edge[graph.root] + 1]
+        graph.kind[leaf] = FRONTIER
+        for call in range(len(graph)):  # nothing has returned yet
+            if graph.kind[call] == CALL:
+                graph.edge_count[call] = 0
+        sums = Sums(graph)
+        assert sums.log_evidence == -math.inf
+        assert sums.mass.frontier == pytest.approx(1.0, rel=1e-12)
+        graph.kind[leaf], graph.weight[leaf] = PRUNED, -math.inf
+        assert Sums(graph).mass.explored == pytest.approx(1.0, rel=1e-12)
+
+
+def test_the_mass_of_a_recursion_that_may_meet_an_impossible_observation() -> None:
+    p = 0.3  # a leaf is impossible with probability 1 / 2: z = p z^2 + (1 - p) / 2
+    graph = branching(p)
+    leaf, zero = graph.target[graph.first_edge[graph.root] + 1], graph.prune()
+    half = math.log(0.5)
+    coin = graph.choice("coin", [(True, half, leaf), (False, half, zero)])
+    graph.target[graph.first_edge[graph.root] + 1] = coin
+    sums = Sums(graph)
+    assert math.exp(sums.log_evidence) == pytest.approx((1 - math.sqrt(1 - 2 * p * 0.7)) / 0.6)
+    assert sums.mass.explored == pytest.approx(1.0, rel=1e-12) and sums.mass.lost == 0.0
+
+
+@pytest.mark.parametrize("exit", [1e-9, 1e-15])
+def test_a_loop_that_hardly_ends_is_exact_or_refused(exit) -> None:
+    graph = StateGraph()
+    first, second = graph.state(), graph.state()
+    done = graph.returns(0)
+    stay = math.log1p(-exit)
+    graph.choice("a", [(0, stay, second), (1, math.log(exit), done)], state=first)
+    graph.choice("b", [(0, 0.0, first)], state=second)
+    graph.root = first
+    if exit < 1e-14:
+        with pytest.raises(UnboundedWeightError, match="'a', 'b'"):
+            Sums(graph).log_evidence  # noqa: B018
+    else:
+        sums = Sums(graph)
+        assert abs(sums.log_evidence) < 1e-6 and sums.limit.error < 1e-5
