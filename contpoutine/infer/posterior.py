@@ -104,6 +104,10 @@ class Posterior:
         self._frontier = frontier_log_priors, frontier_log_weights
         self._likelihood_bounded = likelihood_bounded
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but an unfinished search, which holds suspended executions."""
+        return {key: value for key, value in self.__dict__.items() if key != "_search"}
+
     # --- what was explored ----------------------------------------------------------------------
 
     @property

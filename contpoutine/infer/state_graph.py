@@ -181,6 +181,40 @@ class StateGraph:
     def _one(self, value: Any) -> Any:
         return self._one_object.setdefault(entry_key(value), value)
 
+    # --- pickling -------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The columns. Which values are one object is kept; where states wait only if it is known.
+
+        (A pickle keeps the identity of lists, say, and not that of numbers.)
+        """
+        shared = self._shared()
+        numbers: dict[int, int] = {}
+        for holder, at in shared:
+            numbers.setdefault(id(getattr(self, holder)[at]), len(numbers))
+        state = self.__dict__ | {"_one_object": {}}
+        state["where"] = self.where if type(self.where) is dict else {}
+        state["shared"] = [numbers[id(getattr(self, holder)[at])] for holder, at in shared]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        numbers = state.pop("shared")
+        self.__dict__.update(state)
+        objects: dict[int, Any] = {}
+        for (holder, at), number in zip(self._shared(), numbers, strict=True):
+            column = getattr(self, holder)
+            column[at] = objects.setdefault(number, column[at])
+
+    def _shared(self) -> list[tuple[str, int]]:
+        """The places in columns whose objects are told by `is`."""
+        if CALL not in self.kind:
+            return []
+        found = [("outcome", s) for s, kind in enumerate(self.kind) if kind == RETURN]
+        for state, kind in enumerate(self.kind):
+            if kind == CALL:
+                found += [("value", edge) for edge in self.edges(state)]
+        return found
+
     # --- how it looks ---------------------------------------------------------------------------
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 import random
 import sys
 from collections import Counter, defaultdict
@@ -385,3 +386,25 @@ def test_deep_graphs_do_not_recurse() -> None:
     assert p.log_evidence == close(0.0) and len(p.most_probable(2)) == 2
     assert p.entropy == pytest.approx(20_000 * math.log(2))
     assert len(p.sample().choices) == 20_000
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_posterior_can_be_pickled(seed) -> None:
+    graph = drawn(seed, 12, calls=True)
+    for state in range(len(graph)):  # numbers that a pickle makes two of
+        if graph.outcome[state] == 1 and graph.outcome[state] is not True:
+            graph.outcome[state] = BIG
+    for edge, value in enumerate(graph.value):
+        if value == 1 and value is not True:
+            graph.value[edge] = BIG
+    p = posterior(graph)
+    if p.log_evidence == -math.inf:
+        return
+    again = pickle.loads(pickle.dumps(p))
+    fresh = pickle.loads(pickle.dumps(posterior(graph)))
+    for other in (again, fresh):
+        assert other.log_evidence == p.log_evidence and other.marginal() == p.marginal()
+        assert other.most_probable(3)[-1].choices == p.most_probable(3)[-1].choices
+
+
+BIG = 10**30
