@@ -30,9 +30,12 @@ from contpoutine.infer.scored_sites import (
     draw,
     refuse,
 )
+from contpoutine.infer.summed_out import log_evidence
 
 if TYPE_CHECKING:
     import torch
+
+    from contpoutine.infer.path_sums import Forest
 
 Model = Callable[..., Any]
 
@@ -53,6 +56,9 @@ class EnumELBO(ELBO):
     Args:
         num_particles: how many times the whole is averaged; more than one matters only where
             something is drawn.
+        merge: sum out on the graph of the model's states, as `infer.enumerate(merge=True)` does: a
+            loop with a choice for each datum is then linear in the data. It can be differentiated
+            once. The guide is still followed path by path.
 
     Raises:
         GuideMismatchError: the model leaves a site open that is neither drawn by the guide nor
@@ -78,10 +84,26 @@ class EnumELBO(ELBO):
     tensor(-0.8000, dtype=torch.float64)
     """
 
+    def __init__(self, num_particles: int = 1, *, merge: bool = False) -> None:
+        super().__init__(num_particles)
+        self.merge = merge
+
     def particle(
         self, model: Model, guide: Model, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[float, Any]:
         guided = _executions(guide, args, kwargs, {}, draw)
+        by = self._merged if self.merge else self._path_by_path
+        return _elbo(guided, by(model, guide, args, kwargs, guided))
+
+    def _path_by_path(
+        self,
+        model: Model,
+        guide: Model,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        guided: list[Scores],
+    ) -> torch.Tensor:
+        """log p for each execution of the guide, from every execution of the model."""
         modelled: list[Scores] = []
         owner: list[int] = []
         for i, scores in enumerate(guided):
@@ -92,7 +114,27 @@ class EnumELBO(ELBO):
             _check_all_used(model, guide, scores, found)
             modelled += found
             owner += [i] * len(found)
-        return _elbo(guided, modelled, owner)
+        return _log_p(modelled, owner, len(guided))
+
+    def _merged(
+        self,
+        model: Model,
+        guide: Model,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        guided: list[Scores],
+    ) -> torch.Tensor:
+        """The same from the graph of the model's states."""
+        import torch
+
+        terms = []
+        for scores in guided:
+            values = _values(guide, scores)
+            found = log_evidence(model, args, kwargs, values, len(_needed(scores)))
+            if found is None:
+                raise BadWeightError(_impossible(model, values))
+            terms.append(found)
+        return torch.stack(terms)
 
 
 def _executions(
@@ -113,35 +155,40 @@ def _executions(
     return found
 
 
-def _elbo(guided: list[Scores], modelled: list[Scores], owner: list[int]) -> tuple[float, Any]:
+def _log_p(modelled: list[Scores], owner: list[int], n: int) -> torch.Tensor:
     import torch
 
+    forest, score = _scored(modelled)
+    plain = torch.tensor([s.decided + s.chosen_scaled for s in modelled], dtype=torch.float64)
+    return _log_sum_exp(forest.sums(score[:, None])[:, 0] + plain, torch.tensor(owner), n)
+
+
+def _scored(executions: list[Scores]) -> tuple[Forest, torch.Tensor]:
+    """The sites of some executions, each once, with their log-probabilities."""
     from contpoutine.infer.many_log_probs import log_probs
     from contpoutine.infer.path_sums import Forest
 
-    forest = Forest([scores.newest for scores in (*guided, *modelled)])
+    forest = Forest([scores.newest for scores in executions])
     for site in forest.sites:
         site.check()
-    score = log_probs(forest.sites)
-    n = len(guided)
-    chosen, density, drawn = _columns(forest.sites, score)
-    sums = forest.sums(torch.stack([chosen, density, drawn, score], 1))
+    return forest, log_probs(forest.sites)
+
+
+def _elbo(guided: list[Scores], log_p: torch.Tensor) -> tuple[float, Any]:
+    import torch
+
+    forest, score = _scored(guided)
+    sums = forest.sums(torch.stack(_columns(forest.sites, score), 1))
     plain = torch.tensor(
         [[s.chosen, s.decided + s.chosen_scaled] for s in guided], dtype=torch.float64
     )
-    weight = (sums[:n, 0] + plain[:, 0]).exp()
-    log_q = sums[:n, 1] + plain[:, 1]
-    log_p = _log_sum_exp(
-        sums[n:, 3]
-        + torch.tensor([s.decided + s.chosen_scaled for s in modelled], dtype=torch.float64),
-        torch.tensor(owner),
-        n,
-    )
+    weight = (sums[:, 0] + plain[:, 0]).exp()
+    log_q = sums[:, 1] + plain[:, 1]
     terms = weight * (log_p - log_q)
     _check_total(weight)
     elbo = terms.sum()
     # the score function of what was drawn without gradients, times what depends on it
-    surrogate = elbo + (terms.detach() * sums[:n, 2]).sum()
+    surrogate = elbo + (terms.detach() * sums[:, 2]).sum()
     if not math.isfinite(elbo.item()):
         raise BadWeightError(
             f"the ELBO is {elbo.item()}: a log-probability of the model or of the guide is not "
@@ -222,13 +269,19 @@ def _values(guide: Model, scores: Scores) -> dict[str, Any]:
     return values
 
 
-def _check_all_used(model: Model, guide: Model, drawn: Scores, found: list[Scores]) -> None:
-    """Each value of the guide has to be used once by each execution of the model."""
+def _needed(drawn: Scores) -> list[str]:
+    """The sites of the guide that the model has to have."""
     needed = []
     at = drawn.values
     while at is not None:
         needed += [] if at.auxiliary else [at.name]
         at = at.earlier
+    return needed
+
+
+def _check_all_used(model: Model, guide: Model, drawn: Scores, found: list[Scores]) -> None:
+    """Each value of the guide has to be used once by each execution of the model."""
+    needed = _needed(drawn)
     for scores in found:
         if scores.met == len(needed):
             continue

@@ -15,6 +15,7 @@ import contpoutine as cp
 import contpoutine.distributions as dist
 from contpoutine import poutine
 from contpoutine.core.ambient import AMBIENT
+from contpoutine.core.native import native
 from contpoutine.errors import (
     BadWeightError,
     DuplicateSiteError,
@@ -734,3 +735,70 @@ def test_a_subsample_is_that_of_the_guide(capture):
         loss = EnumELBO().loss(model, guide, YS)
         assert loss == pytest.approx(exact(seen[-1]), abs=1e-9)
     assert len(set(seen)) > 1
+
+
+# --- on the state graph -----------------------------------------------------------------------
+
+needs_keys = pytest.mark.skipif(native is None, reason="states are merged by the C extension")
+
+
+@needs_keys
+def test_merging_gives_the_same_loss_and_gradients():
+    x = number(1.7)
+    for model, guide, args in (
+        (mixture, nothing, (x,)),
+        (hmm, nothing, ([number(y) for y in (-0.5, 0.9, 1.4)],)),
+        (geometric, nothing, (2.0,)),
+        (coins, coins_guide, (x,)),
+        (ours(joint), ours(joint_guide), ()),
+    ):
+        found = []
+        for merge in (False, True):
+            cp.clear_param_store()
+            torch.manual_seed(0)
+            loss = EnumELBO(2, merge=merge).loss_and_grads(model, guide, *args)
+            grads = [leaf.grad for _, leaf in cp.get_param_store().named_parameters()]
+            found.append((loss, grads))
+        assert found[0][0] == pytest.approx(found[1][0], abs=1e-9)
+        for one, other in zip(found[0][1], found[1][1], strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-8)
+
+
+@needs_keys
+def test_a_mixture_over_much_data_is_linear_in_the_data():
+    ys = torch.linspace(-3.0, 3.0, 60, dtype=DOUBLE)
+
+    def model(ys):
+        p = yield cp.param("p", number(0.4), constraint=constraints.unit_interval)
+        loc = yield cp.param("loc", number([-1.0, 1.0]))
+        for i in range(len(ys)):
+            z = yield cp.sample(f"z{i}", dist.Bernoulli(p))
+            yield cp.sample(f"y{i}", dist.Normal(loc[z.long()], 1.0), obs=ys[i])
+
+    loss = EnumELBO(merge=True).loss_and_grads(model, nothing, ys)
+    store = cp.get_param_store()
+    p, loc, one = store["p"], store["loc"], number(1.0)
+    exact = -torch.logaddexp(
+        (1 - p).log() + log_normal(ys, loc[0], one), p.log() + log_normal(ys, loc[1], one)
+    ).sum()
+    leaves = [leaf for _, leaf in store.named_parameters()]
+    assert loss == pytest.approx(exact.item(), abs=1e-8)
+    for leaf, grad in zip(leaves, torch.autograd.grad(exact, leaves), strict=True):
+        torch.testing.assert_close(leaf.grad, grad, rtol=0, atol=1e-7)
+
+
+@needs_keys
+def test_merging_refuses_what_does_not_match():
+    def guide(x):
+        yield cp.sample("aa", dist.Bernoulli(0.5))
+
+    with pytest.raises(GuideMismatchError, match="performs 0 sites.*drawn 1 for it: aa"):
+        EnumELBO(merge=True).loss(coins, guide, number(1.0))
+    with pytest.raises(GuideMismatchError, match="drawn by no guide"):
+        EnumELBO(merge=True).loss(ours(joint), nothing)
+
+    def never():
+        yield cp.factor("f", -math.inf)
+
+    with pytest.raises(BadWeightError, match="no execution of the model"):
+        EnumELBO(merge=True).loss(never, nothing)
