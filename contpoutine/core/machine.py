@@ -44,6 +44,7 @@ from contpoutine.core.continuation import (
 )
 from contpoutine.core.handler import Clause, Handler, Install, Mark
 from contpoutine.core.message import Message, check_dropped, machine_runs
+from contpoutine.core.messenger import Messenger
 from contpoutine.core.model import describe, start, where
 from contpoutine.core.record import STREAM, Answer, in_order, site
 from contpoutine.errors import (
@@ -55,8 +56,45 @@ from contpoutine.errors import (
     UnhandledEffectError,
 )
 
+# What a Messenger does unless its class says otherwise: the loop does it without calling.
+_PROCESS, _POSTPROCESS = Messenger._process_message, Messenger._postprocess_message
+
 Outcome = tuple[Any, BaseException | None]
 """What a frame gets next: a value that is sent, or an exception that is thrown."""
+
+
+Way = tuple[
+    tuple[Any, ...],
+    list[tuple[int, Any, Clause | None]],
+    list[tuple[int, Any]],
+]
+"""The handler stack; who sees an effect on its way up, innermost first: place on the stack, and
+what is called or the clause that takes it; and who sees it on its way down, outermost first, where
+None stands for a control handler."""
+
+
+def _find_way(effect: str, ambient: tuple[Any, ...]) -> Way:
+    ups: list[tuple[int, Any, Clause | None]] = []
+    downs: list[tuple[int, Any]] = []
+    for place, entry in enumerate(ambient):
+        kind = type(entry)
+        if kind is Mark:
+            clause = entry.clauses.get(effect)
+            if clause is not None:
+                ups.append((place, None, clause))
+            downs.append((place, None))
+            continue
+        process, postprocess = entry._process_message, entry._postprocess_message
+        if kind._process_message is _PROCESS:  # it would look for the hook
+            process = getattr(entry, f"_pyro_{effect}", None)
+        if kind._postprocess_message is _POSTPROCESS:
+            postprocess = getattr(entry, f"_pyro_post_{effect}", None)
+        if process is not None:
+            ups.append((place, process, None))
+        if postprocess is not None:
+            downs.append((place, postprocess))
+    ups.reverse()
+    return ambient, ups, downs
 
 
 class Finished:
@@ -92,6 +130,7 @@ class Computation:
         "segment",
         "state",
         "undecided",
+        "ways",
     )
 
     def __init__(
@@ -115,6 +154,7 @@ class Computation:
         self.pending: Any = None  # the message that waits for an answer
         self.undecided = False  # had it no value yet when it left the segment?
         self.state = "suspended"
+        self.ways: dict[str, Way] = {}
 
     # --- resuming ---------------------------------------------------------------------------
 
@@ -309,22 +349,29 @@ class Computation:
         low = len(self.base)
         end = low if self.driven else 0
         depth = len(ambient)
+        effect = msg["type"]
         try:
-            while depth > end:
-                depth -= 1
-                entry = ambient[depth]
-                if type(entry) is Mark:
-                    clause = entry.clauses.get(msg["type"])
-                    if clause is None:
-                        continue
+            ups = self._way(effect, ambient)[1]
+            at = 0
+            while at < len(ups):
+                depth, tell, clause = ups[at]
+                at += 1
+                if depth < end:
+                    break
+                if clause is not None:
+                    mark = ambient[depth]
                     if depth < low:
-                        raise _barrier(msg, entry, self.barrier)
-                    return self._control(msg, entry, clause, depth, ambient)
-                entry._process_message(msg)
+                        raise _barrier(msg, mark, self.barrier)
+                    return self._control(msg, mark, clause, depth, ambient)
+                tell(msg)
                 if msg["stop"]:
                     return self._decide(msg, depth)
+                if msg["type"] != effect:  # the handlers further out know it as another effect
+                    effect = msg["type"]
+                    ups = [step for step in self._way(effect, ambient)[1] if step[0] < depth]
+                    at = 0
             if not self.driven:
-                if DRIVEN.get() and msg["type"] == "sample":
+                if effect == "sample" and DRIVEN.get():
                     raise _not_seen(msg, self.barrier)
                 return self._decide(msg, 0)
         except BaseException as error:
@@ -337,10 +384,24 @@ class Computation:
         self.pending = msg
         return None
 
+    def _way(self, effect: str, ambient: tuple[Any, ...]) -> Way:
+        """Which handlers an effect meets. The stack is immutable, so the answer holds for it."""
+        way = self.ways.get(effect)
+        if way is None or way[0] is not ambient:
+            way = self.ways[effect] = _find_way(effect, ambient)
+        return way
+
     def _decide(self, msg: Any, depth: int) -> Outcome:
         """No handler further out will see the message: it has a value, or its default applies."""
         if is_decided(msg):
             return self._down(msg, msg["value"], depth)
+        if not self.driven and not self.installed:  # nobody takes notes
+            try:
+                value = default_value(msg)
+                move_stream(msg)
+            except BaseException as raised:
+                return None, raised
+            return self._down(msg, value, depth)
         value, error = None, None
         if self.feed is not None:
             value, error = self._fed(msg)
@@ -372,10 +433,20 @@ class Computation:
         noted = 0
         try:
             if depth < len(ambient):
-                for place in range(depth, len(ambient)):
-                    entry = ambient[place]
-                    if type(entry) is not Mark:
-                        entry._postprocess_message(msg)
+                effect = msg["type"]
+                downs = self._way(effect, ambient)[2]
+                at = 0
+                while at < len(downs):
+                    place, tell = downs[at]
+                    at += 1
+                    if place < depth:
+                        continue
+                    if tell is not None:
+                        tell(msg)
+                        if msg["type"] != effect:
+                            effect = msg["type"]
+                            downs = [s for s in self._way(effect, ambient)[2] if s[0] > place]
+                            at = 0
                     elif crossed and place >= len(self.base):
                         self._note(crossed[noted : noted + 1], msg, msg["value"], None, drawn)
                         noted += 1

@@ -117,6 +117,10 @@ class PureMessage:
     def items(self) -> list[tuple[str, Any]]:
         return [(key, self[key]) for key in self.keys()]
 
+    def as_dict(self) -> dict[str, Any]:
+        """The message's fields, as a dict of their own."""
+        return dict(self.items())
+
     def get(self, key: str, default: Any = None) -> Any:
         return self[key] if key in self else default
 

@@ -25,7 +25,7 @@ class TorchDistribution(Distribution):
     def __call__(self, sample_shape: Shape = ()) -> torch.Tensor:
         """A draw of shape `sample_shape + batch_shape + event_shape`, by `rsample` where it can."""
         draw = self.rsample if self.has_rsample else self.sample
-        return draw(torch.Size(sample_shape))
+        return draw(torch.Size(sample_shape)) if sample_shape else draw()
 
     def shape(self, sample_shape: Shape = ()) -> torch.Size:
         """The shape of a draw."""

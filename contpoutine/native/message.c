@@ -930,6 +930,7 @@ static PyMethodDef message_methods[] = {
     {"keys", message_keys, METH_NOARGS, "The message's keys."},
     {"values", message_values, METH_NOARGS, "The message's values."},
     {"items", message_items, METH_NOARGS, "The message's (key, value) pairs."},
+    {"as_dict", message_as_dict, METH_NOARGS, "The message's fields, as a dict of their own."},
     {"get", (PyCFunction)(void (*)(void))message_get, METH_FASTCALL, "get(key, default=None)"},
     {"setdefault", (PyCFunction)(void (*)(void))message_setdefault, METH_FASTCALL,
      "setdefault(key, default=None)"},

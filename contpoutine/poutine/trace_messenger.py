@@ -22,19 +22,29 @@ _ATOMS = frozenset({bool, int, float, complex, str, bytes, type(None)})
 
 
 class Record:
-    """One recorded site. It is `loose` if a model could change its value in place."""
+    """One recorded site. It is *loose* if a model could change its value in place.
+
+    Which records are loose is asked when the recorder is forked, once of each record.
+    """
 
     fork_shared = True
-    __slots__ = ("earlier", "earlier_loose", "loose", "site")
+    __slots__ = ("_loose", "earlier", "site")
 
     def __init__(self, earlier: Record | None, site: Any) -> None:
         self.earlier, self.site = earlier, site
-        self.loose = not _is_fixed(site["value"])
-        self.earlier_loose = None if earlier is None else earlier.newest_loose()
+        self._loose: Record | bool | None = False  # not looked at yet
 
     def newest_loose(self) -> Record | None:
         """The newest loose record, this one or an earlier one."""
-        return self if self.loose else self.earlier_loose
+        unseen: list[Record] = []
+        record: Record | None = self
+        while record is not None and record._loose is False:
+            unseen.append(record)
+            record = record.earlier
+        found = None if record is None else record._loose
+        for record in reversed(unseen):
+            found = record._loose = found if _is_fixed(record.site["value"]) else record
+        return found  # type: ignore[return-value]
 
 
 def _is_fixed(value: Any) -> bool:
@@ -55,7 +65,7 @@ def fork_record(newest: Record, memo: Callable[[Any], Any]) -> Record:
         if any(forked[key] is not site[key] for key in forked):
             changed[loose] = forked
             oldest = loose
-        loose = loose.earlier_loose
+        loose = None if loose.earlier is None else loose.earlier.newest_loose()
     if not changed:
         return newest
     above = [newest]
@@ -111,8 +121,8 @@ class TraceMessenger(Messenger):
         trace = Trace(self.graph_type)
         if self._input is not None:
             trace.add_node("_INPUT", **self._input)
-        for site in reversed(sites):
-            trace.add_message(site)
+        sites.reverse()
+        trace.add_messages(sites)
         self._newest = None
         return trace
 
@@ -130,8 +140,12 @@ class TraceMessenger(Messenger):
             self._newest = Record(self._newest, site)
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if not self.param_only and not msg["infer"].get("_do_not_trace"):
-            self._record(msg.copy())
+        if self.param_only or msg["infer"].get("_do_not_trace"):
+            return
+        if self._trace is None:
+            self._newest = Record(self._newest, msg.copy())
+        else:
+            self._trace.add_message(msg.copy())
 
     def _pyro_post_param(self, msg: Any) -> None:
         self._record(msg.copy())

@@ -78,9 +78,18 @@ class Trace:
 
     def add_message(self, msg: Any) -> None:
         """Add the site that a message describes, as it is now."""
-        node = dict(msg)
-        node.pop(STREAM, None)
-        self._add(msg["name"], node, msg)
+        self._add(msg["name"], _node(msg), msg)
+
+    def add_messages(self, messages: list[Any]) -> None:
+        """Add the sites of many messages."""
+        nodes, requests = self.nodes, self._requests
+        for msg in messages:
+            node = _node(msg)
+            name = node["name"]
+            if name in nodes:
+                self._add(name, node, msg)
+            else:
+                nodes[name], requests[name] = node, msg
 
     def _add(self, name: str, node: Node, request: Any) -> None:
         met = self.nodes.get(name)
@@ -370,6 +379,13 @@ class Trace:
         widths = [max((len(row[i]) for row in rows), default=0) for i in range(2)]
         lines = [f"  {a:{widths[0]}}  {b:{widths[1]}}  {c}".rstrip() for a, b, c in rows]
         return "\n".join([head + (":" if lines else ""), *lines])
+
+
+def _node(msg: Any) -> Node:
+    node = msg.as_dict() if type(msg) is Message else dict(msg)
+    if STREAM in node:
+        del node[STREAM]
+    return node
 
 
 def _place(request: Any) -> str:

@@ -302,3 +302,62 @@ def test_an_operation_without_a_handler_is_an_error_with_a_near_name():
         cp.run(cp.handle(Near(), model))
     with pytest.raises(ValueError, match="identifier"):
         cp.operation("not one")
+
+
+def test_a_handler_that_changes_the_type_of_an_effect_is_followed_by_handlers_of_the_new_type(
+    capture,
+):
+    seen = []
+
+    class Rename(cp.Messenger):
+        def _pyro_old(self, msg):
+            msg["type"] = "new"
+
+    class New(cp.Messenger):
+        def _pyro_old(self, msg):
+            seen.append("wrong")
+
+        def _pyro_new(self, msg):
+            seen.append("up")
+
+        def _pyro_post_new(self, msg):
+            seen.append("down")
+
+    class Take(cp.Handler):
+        def on_new(self, msg, k):
+            return (yield k(1)) + (yield k(2))
+
+    old = cp.operation("old")
+
+    def model():
+        with Rename():
+            return (yield old())
+
+    def between():
+        with New():
+            return (yield model())
+
+    assert cp.run(cp.handle(Take(), between)) == 3
+    assert "wrong" not in seen and "up" in seen and seen.count("down") == 2
+
+
+def test_handlers_entered_and_left_between_effects_are_noticed():
+    class Count(cp.Messenger):
+        def __init__(self):
+            self.met = 0
+
+        def _pyro_ask(self, msg):
+            self.met += 1
+            msg["value"] = 0
+
+    ask, one, other = cp.operation("ask"), Count(), Count()
+
+    def model():
+        with one:
+            yield ask()
+            with other:
+                yield ask()
+            yield ask()
+
+    cp.run(model)
+    assert (one.met, other.met) == (3, 1)
