@@ -193,6 +193,10 @@ class GuideMismatchError(ContpoutineError, ValueError):
     """A guide does not draw what its model leaves unobserved."""
 
 
+class CircularQueryError(ContpoutineError, RecursionError):
+    """A query inside of a model asks itself, with the same arguments."""
+
+
 class BudgetError(ContpoutineError, ValueError):
     """A budget that makes no sense, such as a negative number of executions."""
 

@@ -23,6 +23,7 @@ from contpoutine.infer.driving import (
 from contpoutine.infer.explorer import ORDERS, Explorer, Order
 from contpoutine.infer.merging import MAX_STATES, Search, check_available
 from contpoutine.infer.native_explorer import NativeExplorer
+from contpoutine.infer.nested import answered
 from contpoutine.infer.posterior import Posterior
 from contpoutine.poutine.names_met import WAITING
 
@@ -103,6 +104,10 @@ def enumerate(
         check_available()
 
     def infer(*args: Any, **kwargs: Any) -> Posterior:
+        options = order, strategy, merge, max_executions, max_seconds, max_states
+        return answered(model, args, kwargs, options, lambda: answer(args, kwargs))
+
+    def answer(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Posterior:
         with driving(strategy):
             posterior = explored(args, kwargs)
             if posterior.complete:

@@ -12,16 +12,19 @@ says so, and `bounds` holds whatever the rest may do.
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import textwrap
-from collections.abc import Hashable, ItemsView, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from contpoutine.distributions.choices import Choices
 from contpoutine.distributions.content import ContentKey, content_key, is_array, is_tensor
-from contpoutine.errors import MissingDependencyError
+from contpoutine.errors import DistributionError, MissingDependencyError
 from contpoutine.infer import showing
+from contpoutine.infer.nested import is_frozen
 
 if TYPE_CHECKING:
     from contpoutine.distributions.empirical import Empirical
@@ -110,6 +113,7 @@ class Marginal(Mapping[Any, float]):
         self._pairs = list(pairs)  # of distinct values
         self._in_order: list[tuple[Any, float]] | None = None
         self._by_number: dict[Any, Hashable] | None = None
+        self._offered: Choices | None = None
 
     # --- the mapping ----------------------------------------------------------------------------
 
@@ -172,6 +176,63 @@ class Marginal(Mapping[Any, float]):
         if self._in_order is None:
             self._in_order = _by_probability(self._pairs)
         return self._in_order
+
+    # --- a distribution to sample from ----------------------------------------------------------
+
+    has_enumerate_support = True
+
+    def enumerate_support(self) -> list[Any]:
+        """The values, most probable first."""
+        return [value for value, _ in self._ordered()]
+
+    def _choices(self, name: str) -> Choices:
+        """What a choice from this marginal offers, where it is a site's distribution itself."""
+        self._need_whole(name)
+        if self._offered is None:
+            values, probs = zip(*self._pairs, strict=True)
+            log_probs = tuple([math.log(p) if p > 0.0 else -math.inf for p in probs])
+            self._offered = Choices(values, log_probs)
+        return self._offered
+
+    def _log_weight(self, value: Any, name: str) -> float:
+        self._need_whole(name)
+        return self.log_prob(value)
+
+    def _need_whole(self, name: str) -> None:
+        if self.complete and self.presence > 1.0 - 1e-9:
+            return
+        why = (
+            f"occurs on some executions only (presence {self.presence:.4g})"
+            if self.complete
+            else f"is that of an enumeration which a budget stopped (explored mass "
+            f"{self.explored_mass:.4g})"
+        )
+        raise DistributionError(
+            f"site {name!r}: {self._title().lower()} {why}, so it is no distribution. To use its "
+            f"probabilities relative to each other, write "
+            f"`Finite.from_weights(marginal.items())`."
+        )
+
+    # --- in a model that forks ------------------------------------------------------------------
+
+    @cached_property
+    def frozen(self) -> bool:
+        """Whether no value of it can be changed: then branches of a model share it."""
+        return all(is_frozen(value) for value, _ in self._pairs)
+
+    def __fork__(self, memo: Callable[[Any], Any]) -> Marginal:
+        if self.frozen:
+            return self
+        fresh = copy.copy(self)
+        for name in ("_entries", "frozen"):
+            vars(fresh).pop(name, None)
+        fresh._pairs = memo(self._pairs)
+        fresh._in_order = fresh._by_number = fresh._offered = None
+        return fresh
+
+    def __state_key__(self) -> tuple[Any, ...]:
+        about = self.name, self.occurrence, self.presence, self.complete, self.known, self.exact
+        return *about, *self._pairs
 
     # --- what one asks of a distribution --------------------------------------------------------
 

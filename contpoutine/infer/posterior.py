@@ -29,6 +29,7 @@ from contpoutine.infer.cycles import Limit
 from contpoutine.infer.execution import Execution, some
 from contpoutine.infer.graph_answers import GraphAnswers
 from contpoutine.infer.marginal import JointMarginal, Marginal
+from contpoutine.infer.nested import is_frozen
 from contpoutine.infer.state_graph import StateGraph
 from contpoutine.infer.tree import Tree
 from contpoutine.infer.tree_answers import TreeAnswers
@@ -107,6 +108,32 @@ class Posterior:
     def __getstate__(self) -> dict[str, Any]:
         """Everything but an unfinished search, which holds suspended executions."""
         return {key: value for key, value in self.__dict__.items() if key != "_search"}
+
+    # --- in a model that forks: the answer to a query inside of it ------------------------------
+
+    @cached_property
+    def frozen(self) -> bool:
+        """Whether nothing in it can be changed: then branches of a model share it."""
+        if getattr(self, "_search", None) is not None:
+            return False  # it can go on
+        if self._tree is not None:
+            offered = [value for values in self._tree.site_values for value in values]
+            return all(map(is_frozen, offered)) and all(map(is_frozen, self._tree.leaf_values))
+        return all(map(is_frozen, (*self.graph.value, *self.graph.outcome)))
+
+    @cached_property
+    def _token(self) -> object:
+        return object()  # what a state key knows it by
+
+    def __fork__(self, memo: Callable[[Any], Any]) -> Posterior:
+        if self.frozen:
+            return self
+        fresh = Posterior.__new__(Posterior)
+        vars(fresh).update(memo(dict(vars(self))))
+        return fresh
+
+    def __state_key__(self) -> tuple[Any, ...]:
+        return (self._token,) if self.frozen else tuple(vars(self).items())
 
     # --- what was explored ----------------------------------------------------------------------
 

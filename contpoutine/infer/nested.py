@@ -1,0 +1,104 @@
+"""Queries inside of queries: what one has answered serves the others.
+
+A model that reasons about another reasoner runs `infer.enumerate(other)(args)` and samples from the
+marginal that it gives. On a thousand paths it asks the same question a thousand times. So while an
+outermost query runs, the answers of the queries inside of it are kept by what was asked: the model,
+its arguments and the options, by content, as a state key tells them (`native/state_key.c`).
+
+The invariant: an answer serves a second question only if nobody can tell. The question has a key;
+no handler of an outer model sees the sites of the inner one; nothing was drawn at random; and what
+the answer holds cannot be changed.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from contpoutine.core.ambient import AMBIENT
+from contpoutine.core.capture import provider
+from contpoutine.core.model import describe
+from contpoutine.errors import CaptureError, CircularQueryError
+
+if TYPE_CHECKING:
+    from contpoutine.infer.posterior import Posterior
+
+_ANSWERS: ContextVar[dict[Any, Posterior | None] | None] = ContextVar("answers", default=None)
+
+_PLAIN = frozenset({bool, int, float, complex, str, bytes, range, type(None)})
+
+
+def answered(
+    model: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: tuple[Any, ...],
+    ask: Callable[[], Posterior],
+) -> Posterior:
+    """The answer to a query: by `ask`, or by an equal question inside the same outermost query.
+
+    Raises:
+        CircularQueryError: to answer the question, the same question has to be answered.
+    """
+    answers = _ANSWERS.get()
+    if answers is None:
+        token = _ANSWERS.set({})
+        try:
+            return ask()
+        finally:
+            _ANSWERS.reset(token)
+    question = None if AMBIENT.get() else _question(model, args, kwargs, options)
+    if question is None:
+        return ask()
+    if question in answers:
+        known = answers[question]
+        if known is None:
+            raise CircularQueryError(
+                f"to answer infer.enumerate({describe(model)}) with these arguments, the model "
+                f"asks the same query with the same arguments again, and so on without end. Give "
+                f"the model an argument that says how deep to reason, and count it down."
+            )
+        return known
+    answers[question] = None  # being answered
+    posterior = None
+    try:
+        posterior = ask()
+    finally:
+        if posterior is not None and posterior.exact and posterior.frozen:
+            answers[question] = posterior
+        else:
+            del answers[question]
+    return posterior
+
+
+def _question(
+    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: tuple[Any, ...]
+) -> Any:
+    """What is asked, as a key; None where something in it has no content to go by."""
+    try:
+        key = provider().state_key((), (), None, (model, args, kwargs, options))
+    except CaptureError:
+        return None
+    return key if key.why_unique is None else None
+
+
+def is_frozen(value: Any) -> bool:
+    """Whether nothing can change in `value`, so that all branches may have it.
+
+    >>> is_frozen((1, "a", None)), is_frozen((1, []))
+    (True, False)
+    """
+    kind = type(value)
+    if kind in _PLAIN or isinstance(value, enum.Enum | type):
+        return True
+    if isinstance(value, tuple):
+        plain = kind is tuple or (hasattr(kind, "_fields") and not hasattr(value, "__dict__"))
+        return plain and all(map(is_frozen, value))
+    if kind is frozenset:
+        return all(map(is_frozen, value))
+    if is_dataclass(kind) and kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        return all(is_frozen(getattr(value, field.name)) for field in fields(kind))
+    return False
