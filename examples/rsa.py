@@ -14,19 +14,18 @@ paths, and an outer query remembers what the queries inside of it have answered.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import contpoutine as cp
 import contpoutine.distributions as dist
 
 
 class State(NamedTuple):
-    price: int | None
+    price: int | None  # None: it does not matter
     annoyed: bool | None
 
 
-PRICE = dist.Finite[int].from_weights(
+PRICE = dist.Finite.from_weights(
     {
         50: 0.4205,
         51: 0.3865,
@@ -43,17 +42,17 @@ PRICE = dist.Finite[int].from_weights(
 ANNOYED = {50: 0.3173, 500: 0.7920, 1000: 0.8933, 5000: 0.9524, 10000: 0.9864}
 
 
-def roughly(price: int) -> int:
+def roughly(price):
     return (price + 5) // 10 * 10
 
 
 # A round number is said with less effort than a precise one.
-UTTERANCE = dist.Finite[int].from_weights(
+UTTERANCE = dist.Finite.from_weights(
     {price: 1.0 if price == roughly(price) else math.exp(-1.0) for price in PRICE.values}
 )
 
 # What a speaker may care about, as a function of the state.
-CONCERNS: dict[str, Callable[[State], State]] = {
+CONCERNS = {
     "price": lambda state: State(state.price, None),
     "annoyance": lambda state: State(None, state.annoyed),
     "both": lambda state: state,
@@ -89,7 +88,7 @@ def pragmatic_listener(utterance):
     return state
 
 
-def main() -> dict[str, Any]:
+def main():
     heard = 10_000
     posterior = cp.infer.enumerate(pragmatic_listener)(heard)
     print(f'heard: "it cost {heard} dollars"')
@@ -99,7 +98,6 @@ def main() -> dict[str, Any]:
     annoyed = posterior.marginal("annoyed")[True]
     before = cp.infer.enumerate(kettle)().marginal("annoyed")[True]
     print(f"annoyed: {annoyed:.4f}; before a word was said, {before:.4f}")
-    return {"states": posterior.marginal(), "annoyed": annoyed, "before": before}
 
 
 if __name__ == "__main__":

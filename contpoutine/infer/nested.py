@@ -79,7 +79,7 @@ def _question(
 ) -> Any:
     """What is asked, as a key; None where something in it has no content to go by."""
     try:
-        key = provider().state_key((), (), None, (model, args, kwargs, options))
+        key = provider().state_key([], (), None, (model, args, kwargs, options))
     except CaptureError:
         return None
     return key if key.why_unique is None else None
