@@ -114,7 +114,7 @@ class Posterior:
     @cached_property
     def frozen(self) -> bool:
         """Whether nothing in it can be changed: then branches of a model share it."""
-        if getattr(self, "_search", None) is not None:
+        if self._search is not None:
             return False  # it can go on
         if self._tree is not None:
             offered = [value for values in self._tree.site_values for value in values]
