@@ -7,11 +7,17 @@ from typing import Any
 
 from contpoutine.core.ambient import AMBIENT
 from contpoutine.core.effectful import effectful
-from contpoutine.core.machine import run
+from contpoutine.core.machine import default_value, is_decided, run
 from contpoutine.core.message import Message
 from contpoutine.core.messenger import Messenger
 
-__all__ = ["NonlocalExit", "am_i_wrapped", "apply_stack", "effectful"]
+__all__ = [
+    "NonlocalExit",
+    "am_i_wrapped",
+    "apply_stack",
+    "default_process_message",
+    "effectful",
+]
 
 
 class NonlocalExit(Exception):
@@ -48,6 +54,23 @@ def handlers_that_see(msg: Any) -> Generator[Messenger, None, None]:
                 return
 
 
+def default_process_message(msg: Any) -> None:
+    """Give a message the value of its effect's default, if it has none yet, and mark it as done.
+
+    Raises `UnhandledEffectError` where the effect has no default.
+
+    >>> from contpoutine.core.message import Message
+    >>> msg = Message(type="apply", fn=lambda x: x + 1, args=(1,))
+    >>> msg.perform()
+    >>> default_process_message(msg)
+    >>> msg["value"], msg["done"]
+    (2, True)
+    """
+    if not is_decided(msg):
+        msg["value"] = default_value(msg)
+    msg["done"] = True
+
+
 def apply_stack(msg: Any) -> Any:
     """Send a message through the handlers around this place, outside of any model, at once.
 
@@ -81,3 +104,11 @@ def am_i_wrapped() -> bool:
     True
     """
     return bool(AMBIENT.get())
+
+
+def __getattr__(name: str) -> Any:
+    if name != "get_mask":  # Pyro has it here; its own module imports this one
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from contpoutine.poutine.mask_messenger import get_mask
+
+    return get_mask

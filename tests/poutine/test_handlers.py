@@ -26,6 +26,20 @@ HANDLERS = {
     "replay": (poutine.replay, {"trace": KNOWN}),
     "block": (poutine.block, {"hide": ["b"]}),
     "escape": (poutine.escape, {"escape_fn": lambda msg: False}),
+    "uncondition": (poutine.uncondition, {}),
+    "do": (poutine.do, {"data": {"a": True}}),
+    "scale": (poutine.scale, {"scale": 2.0}),
+    "mask": (poutine.mask, {"mask": False}),
+    "lift": (poutine.lift, {"prior": {}}),
+    "seed": (poutine.seed, {"rng_seed": 1}),
+    "substitute": (poutine.substitute, {"data": {}}),
+    "infer_config": (poutine.infer_config, {"config_fn": lambda msg: {}}),
+    "enum": (poutine.enum, {"first_available_dim": -1}),
+    "markov": (poutine.markov, {"history": 2}),
+    "broadcast": (poutine.broadcast, {}),
+    "reparam": (poutine.reparam, {"config": {}}),
+    "equalize": (poutine.equalize, {"sites": ["a", "b"]}),
+    "scope": (poutine.scope, {"prefix": "in"}),
 }
 
 
