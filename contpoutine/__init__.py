@@ -15,8 +15,9 @@ control handlers may resume the same suspended computation again and again.
 0.3214
 """
 
-from contpoutine import capture, core, distributions, errors, infer, optim, poutine, viz
+from contpoutine import capture, compat, core, distributions, errors, infer, optim, poutine, viz
 from contpoutine.capture import Capabilities, capabilities, explain, fork
+from contpoutine.core.direct import call, perform
 from contpoutine.core.effectful import effectful, operation
 from contpoutine.core.handler import Handler, handle
 from contpoutine.core.machine import run
@@ -41,9 +42,11 @@ __all__ = [
     "Handler",
     "Message",
     "Messenger",
+    "call",
     "capabilities",
     "capture",
     "clear_param_store",
+    "compat",
     "core",
     "deterministic",
     "distributions",
@@ -60,6 +63,7 @@ __all__ = [
     "operation",
     "optim",
     "param",
+    "perform",
     "plate",
     "poutine",
     "run",

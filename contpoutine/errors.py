@@ -91,6 +91,18 @@ class BarrierError(ContpoutineError, RuntimeError):
     """A continuation would have to reach through a Python call that cannot be captured."""
 
 
+class DepthError(ContpoutineError, RecursionError):
+    """An ordinary function that is run as a model calls itself deeper than Python allows."""
+
+
+class GreenletError(ContpoutineError, RuntimeError):
+    """An ordinary function cannot be suspended or resumed where that was asked for."""
+
+
+class LateImportError(ContpoutineError, RuntimeError):
+    """A model has imported the library that it is written for while it was running."""
+
+
 class FinishedError(ContpoutineError, RuntimeError):
     """A computation was resumed that has already returned, raised or been moved elsewhere."""
 

@@ -20,3 +20,7 @@ is run inside of it by a plain call would draw its own choices at random, which 
 SEEDED: ContextVar[Any] = ContextVar("contpoutine_seeded", default=None)
 """Do the global random number generators run on a seeded stream now? Then, a pair: their states
 outside of it, and what this variable is there. A run that gives up a branch inside goes back."""
+
+BRIDGE: ContextVar[Any] = ContextVar("contpoutine_bridge", default=None)
+"""Whose ordinary function is running right now: the `Bridge` that takes its effects to the machine,
+or None where there is none. A machine that starts inside of one hides it from its own models."""

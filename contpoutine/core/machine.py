@@ -32,7 +32,8 @@ from collections.abc import Callable
 from types import GeneratorType
 from typing import Any
 
-from contpoutine.core.ambient import AMBIENT, DRIVEN, SEEDED
+from contpoutine.core.ambient import AMBIENT, BRIDGE, DRIVEN, SEEDED
+from contpoutine.core.bridge import Plain, plainly
 from contpoutine.core.capture import Frames, Segment, provider
 from contpoutine.core.continuation import (
     Activation,
@@ -45,7 +46,7 @@ from contpoutine.core.continuation import (
 from contpoutine.core.handler import Clause, Handler, Install, Mark
 from contpoutine.core.message import Message, check_dropped, machine_runs
 from contpoutine.core.messenger import Messenger
-from contpoutine.core.model import describe, start, where
+from contpoutine.core.model import describe, is_generator_model, no_model, start, where
 from contpoutine.core.record import STREAM, Answer, in_order, site
 from contpoutine.errors import (
     BadYieldError,
@@ -217,6 +218,9 @@ class Computation:
         self.state = "running"
         machine_runs(+1)
         token = DRIVEN.set(True) if self.driven else None
+        bridge = BRIDGE.get()
+        if bridge is not None:
+            BRIDGE.set(None)
         try:
             outcome = first()
             event = self.pending if outcome is None else self._loop(*outcome)
@@ -228,6 +232,8 @@ class Computation:
             machine_runs(-1)
             if token is not None:
                 DRIVEN.reset(token)
+            if bridge is not None:
+                BRIDGE.set(bridge)
             if self.state == "running":
                 self.segment = AMBIENT.get()[len(base) :]
                 self.state = "suspended"
@@ -343,7 +349,7 @@ class Computation:
     def _perform(self, msg: Any) -> Outcome | None:
         """Send a message up. Gives the outcome for the top frame, or None: suspended."""
         if msg.performed and not msg.lent:
-            return None, _performed_twice(msg)
+            return None, performed_twice(msg)
         msg.perform()
         ambient = AMBIENT.get()
         low = len(self.base)
@@ -361,7 +367,7 @@ class Computation:
                 if clause is not None:
                     mark = ambient[depth]
                     if depth < low:
-                        raise _barrier(msg, mark, self.barrier)
+                        raise out_of_reach(msg, mark, self.barrier)
                     return self._control(msg, mark, clause, depth, ambient)
                 tell(msg)
                 if msg["stop"]:
@@ -372,7 +378,7 @@ class Computation:
                     at = 0
             if not self.driven:
                 if effect == "sample" and DRIVEN.get():
-                    raise _not_seen(msg, self.barrier)
+                    raise not_seen(msg, self.barrier)
                 return self._decide(msg, 0)
         except BaseException as error:
             self._note(self._inside(ambient, depth), msg, None, error)
@@ -719,11 +725,19 @@ def default_value(msg: Any) -> Any:
     )
 
 
-def _barrier(msg: Any, mark: Mark, barrier: str | None) -> BarrierError:
+_PLAINLY = (
+    "a plain call of an ordinary function inside a generator model. There, write "
+    "`yield cp.call(function, ...)`"
+)
+
+
+def out_of_reach(msg: Any, mark: Mark, barrier: str | None, plainly: bool = False) -> BarrierError:
     what = site(msg["type"], msg["name"])
     through = (
-        f"the plain clause {barrier}, which called k(...) and waits for its result. Write that "
-        f"clause as a generator: `result = yield k(value)` instead of `result = k(value)`"
+        _PLAINLY
+        if plainly
+        else f"the plain clause {barrier}, which called k(...) and waits for its result. Write "
+        f"that clause as a generator: `result = yield k(value)` instead of `result = k(value)`"
         if barrier
         else "a call of run(...) inside the handled model. Inside a model, write "
         "`yield model(...)` or `yield from model(...)` instead of `run(model, ...)`"
@@ -734,17 +748,19 @@ def _barrier(msg: Any, mark: Mark, barrier: str | None) -> BarrierError:
     )
 
 
-def _performed_twice(msg: Any) -> BadYieldError:
+def performed_twice(msg: Any) -> BadYieldError:
     return BadYieldError(
         f"the effect {site(msg['type'], msg['name'])}, built at {msg.where}, was yielded a second "
         f"time. A request is performed once: build another one for another draw."
     )
 
 
-def _not_seen(msg: Any, barrier: str | None) -> BarrierError:
+def not_seen(msg: Any, barrier: str | None, plainly: bool = False) -> BarrierError:
     through = (
-        f"inside the plain clause {barrier}, which called k(...) and waits for its result. Write "
-        f"that clause as a generator: `result = yield k(value)`, or `return k(value)` in a "
+        f"through {_PLAINLY}"
+        if plainly
+        else f"inside the plain clause {barrier}, which called k(...) and waits for its result. "
+        f"Write that clause as a generator: `result = yield k(value)`, or `return k(value)` in a "
         f"function that has a `yield`"
         if barrier
         else "by a call of run(...) or get_trace(...) inside the model. Inside a model, write "
@@ -782,13 +798,8 @@ def _bad_yield(request: Any, top: Any) -> BadYieldError:
 # --- replay ---------------------------------------------------------------------------------
 
 
-def rerun(origin: Origin, log: Answer | None, stop_at: Any, complete: bool) -> Computation:
-    """Run a model from its start with recorded answers, up to the effect `stop_at`.
-
-    `complete` says that the log has an entry for each effect that left the computation; otherwise
-    it has one for each that left undecided. Raises `ReplayDiverged` where the second run asks for
-    something else than the first did.
-    """
+def check_not_iterators(origin: Origin) -> None:
+    """Raise `SharedIteratorError` where a model that runs again was given an iterator."""
     for value in (*origin.args, *origin.kwargs.values()):
         if hasattr(value, "__next__"):
             raise SharedIteratorError(
@@ -796,10 +807,20 @@ def rerun(origin: Origin, log: Answer | None, stop_at: Any, complete: bool) -> C
                 f"would have to run again from the start, and an iterator can be run through only "
                 f"once; pass the list or the function that the iterator comes from."
             )
+
+
+def rerun(origin: Origin, log: Answer | None, stop_at: Any, complete: bool) -> Computation:
+    """Run a model from its start with recorded answers, up to the effect `stop_at`.
+
+    `complete` says that the log has an entry for each effect that left the computation; otherwise
+    it has one for each that left undecided. Raises `ReplayDiverged` where the second run asks for
+    something else than the first did.
+    """
+    check_not_iterators(origin)
     now = provider().randomness()
     provider().restore_randomness(origin.randomness)
     try:
-        body = start(origin.model, origin.args, origin.kwargs)
+        body = start(origin.model, origin.args, origin.kwargs, strict=False)
         computation = Computation([body], (), origin)
         # Newest answer first, so that taking one costs nothing.
         computation.feed, computation.complete = in_order(log)[::-1], complete
@@ -829,11 +850,12 @@ def rebuild(k: Continuation) -> Snapshot:
 
 
 def run(model: Any, *args: Any, **kwargs: Any) -> Any:
-    """Run a model to its end and give what it returns.
+    """Run a model of either style to its end and give what it returns.
 
-    Effects that no handler takes get their default: `sample` draws. A resumption (`k(value)` of a
-    generator clause, kept for later) can be run too. Raises `NotAModelError` where `model` is no
-    generator function, and whatever the model raises.
+    Effects that no handler takes get their default: `sample` draws. In an ordinary function that
+    runs as a model, this is a call like any other: whoever takes the function's effects takes those
+    of `model` too. A resumption (`k(value)` of a generator clause, kept for later) can be run as
+    well. Raises `NotAModelError` where `model` is none, and whatever the model raises.
 
     >>> import contpoutine as cp
     >>> def model(n):
@@ -846,10 +868,26 @@ def run(model: Any, *args: Any, **kwargs: Any) -> Any:
     """
     seeded = SEEDED.get()
     try:
-        if isinstance(model, Resumption):
-            later = Computation([], (), None, driven=False)
-            return later._drive(lambda: later._resume(model, last=False)).value
-        return Computation([start(model, args, kwargs)], (), None, driven=False).resume().value
+        return _run(model, args, kwargs)
     finally:
         if SEEDED.get() is not seeded:
             leave_seeded(seeded)
+
+
+def _run(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if isinstance(model, Resumption):
+        later = Computation([], (), None, driven=False)
+        return later._drive(lambda: later._resume(model, last=False)).value
+    bridge = BRIDGE.get()
+    if callable(model) and not is_generator_model(model):
+        before = Plain.performed, bridge and bridge.effects
+        body = plainly(model, args, kwargs)
+        if type(body) is not GeneratorType:
+            if before == (Plain.performed, bridge and bridge.effects):
+                raise no_model(model, body)
+            return body
+    else:
+        body = start(model, args, kwargs)
+    if bridge is not None:
+        return bridge.ask(body)
+    return Computation([body], (), None, driven=False).resume().value

@@ -286,6 +286,11 @@ def pure_quiet(change: int) -> None:
     _thread.quiet += change
 
 
+def pure_is_quiet() -> bool:
+    """Is a branch being discarded on this thread?"""
+    return _thread.quiet > 0
+
+
 def pure_machine_runs(change: int) -> None:
     """A machine starts (+1) or stops (-1) on this thread."""
     _thread.machines = max(0, _thread.machines + change)
@@ -306,6 +311,8 @@ Message: Any
 if native is not None:
     Message, build_sample = native.Message, native.sample
     check_dropped, machine_runs = native.check_dropped, native.machine_runs
+    quiet = native.quiet
 else:
     Message, build_sample = PureMessage, pure_sample
     check_dropped, machine_runs = pure_check_dropped, pure_machine_runs
+    quiet = pure_quiet

@@ -14,6 +14,7 @@ from types import GeneratorType, TracebackType
 from typing import Any, ClassVar, Self
 
 from contpoutine.core.ambient import AMBIENT
+from contpoutine.core.bridge import plainly
 from contpoutine.core.model import is_generator_model
 from contpoutine.errors import HandlerStackError
 
@@ -115,7 +116,7 @@ class Messenger(metaclass=_MessengerType):
         @functools.wraps(fn)
         def call(*args: Any, **kwargs: Any) -> Any:
             with self:
-                result = fn(*args, **kwargs)
+                result = plainly(fn, args, kwargs)
             return self._inside(result) if isinstance(result, GeneratorType) else result
 
         return call

@@ -17,6 +17,8 @@ def is_generator_model(fn: Any) -> bool:
         fn = fn.func
     if inspect.isgeneratorfunction(fn):
         return True
+    if getattr(type(fn), "gives_generator", None) is not None:
+        return bool(fn.gives_generator)
     if inspect.isfunction(fn) or inspect.ismethod(fn) or isinstance(fn, type):
         return False
     return inspect.isgeneratorfunction(getattr(fn, "__call__", None))  # noqa: B004
@@ -33,29 +35,42 @@ def describe(model: Any) -> str:
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else str(name)
 
 
-def start(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, Any, Any]:
-    """Call a model. Raises `NotAModelError` unless that gives a generator.
+def start(
+    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], strict: bool = True
+) -> Generator[Any, Any, Any]:
+    """A model, called: a generator. An ordinary function becomes one by the bridge.
 
-    >>> start(len, ("abc",), {})
+    Raises `NotAModelError` where `model` cannot be called; the generator raises it (if `strict`)
+    where `model` is a function that gives no generator and performs no effect.
+
+    >>> next(start(len, ("abc",), {}))
     Traceback (most recent call last):
         ...
-    contpoutine.errors.NotAModelError: len is not a generator model: calling it gave 3, ...
+    contpoutine.errors.NotAModelError: len is no model: calling it gave 3, ...
     """
     if not callable(model):
         called = isinstance(model, GeneratorType)
         hint = "; pass the function, not what calling it gave" if called else ""
         raise NotAModelError(f"a model is a generator function, not {model!r}{hint}")
+    if not is_generator_model(model):
+        from contpoutine.core.bridge import as_generator
+
+        return as_generator(model, args, kwargs, strict)
     body = model(*args, **kwargs)
     if isinstance(body, GeneratorType):
         return body
-    if inspect.iscoroutine(body):
-        body.close()
-    raise NotAModelError(
-        f"{describe(model)} is not a generator model: calling it gave {_shorten(body)}, and no "
-        f'generator. A model yields its effects: `x = yield sample("x", ...)`. A function that '
-        f"performs no effect at all becomes a model with `return value; yield`. Pyro-style "
-        f"functions, which call sample without yield, are not supported yet: turn each "
-        f"`pyro.sample(...)` in them into `yield cp.sample(...)`."
+    raise no_model(model, body)
+
+
+def no_model(model: Any, gave: Any) -> NotAModelError:
+    """The error that says why calling `model` was no run of a model."""
+    if inspect.iscoroutine(gave):
+        gave.close()
+    return NotAModelError(
+        f"{describe(model)} is no model: calling it gave {_shorten(gave)}, and no generator, and "
+        f"it performed no effect. A model yields its effects: `x = yield cp.sample(...)`; a "
+        f"generator without any is written with `return value; yield`. An ordinary function "
+        f"performs them by calling contpoutine.compat.pyro.sample (or Pyro's own)."
     )
 
 

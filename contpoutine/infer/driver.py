@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from contpoutine.core.ambient import AMBIENT
+from contpoutine.core.bridge import Feed, as_generator
 from contpoutine.core.capture import Strategy, provider
 from contpoutine.core.checkpoint import Checkpoint
 from contpoutine.core.continuation import Origin
@@ -20,6 +21,7 @@ from contpoutine.core.handler import Mark
 from contpoutine.core.machine import (
     Computation,
     Finished,
+    check_not_iterators,
     default_value,
     is_decided,
     rerun,
@@ -121,6 +123,8 @@ class Driver:
         self.outer = AMBIENT.get()
         self.reasons: dict[str, int] = {}
         self.bounded = True  # no likelihood above one has been met
+        self.restarts = 0
+        self._after_first: Any = None  # the random number generators, where they have moved
 
     def begin(self) -> Leaf | Pruned | Choice:
         """Run to the first choice."""
@@ -164,6 +168,11 @@ class Driver:
             f"block) and drawn at random: the result is not exact"
             for name in self.drawn
         ]
+        if self.restarts:
+            lines.append(
+                f"{describe(self.model)} is an ordinary function: {self.restarts} of the "
+                f"resumptions ran it again from its start (a generator is cloned)"
+            )
         if self.capture != "replay":
             reasons = sorted(self.reasons.items(), key=lambda item: -item[1])
             lines += [
@@ -400,6 +409,39 @@ class Driver:
         if reason is not None:
             self.note(reason)
         return rerun(self.origin, _log(answers), msg, complete=False)
+
+    def restart(self, answers: list[tuple[str, Any, int]], msg: Any) -> Any:
+        """An ordinary function as a generator that has been given `answers`, but has not begun.
+
+        It is given them when it begins, and performs nothing else on the way.
+        """
+        origin = self.origin
+        return as_generator(self.model, origin.args, origin.kwargs, False, self.feed(answers))
+
+    def feed(self, answers: list[tuple[str, Any, int]]) -> Feed:
+        """What a function is given that runs again with `answers`. The run begins right now."""
+        origin = self.origin
+        if not self.restarts:
+            check_not_iterators(origin)
+        self.restarts += 1
+        # An execution that runs from its start sees the unnamed random numbers of the first one.
+        now = provider().randomness()
+        if now != origin.randomness:
+            self._after_first = self._after_first or now
+            provider().restore_randomness(origin.randomness)
+        answers.reverse()
+        return Feed(answers, self._given)
+
+    def close(self) -> None:
+        """The end: the global random number generators are where the first execution left them."""
+        if self._after_first is not None:
+            provider().restore_randomness(self._after_first)
+
+    def _given(self, msg: Any, value: Any, pick: int) -> Any:
+        """A recorded answer, as the model may have it."""
+        if is_plain(value):
+            return value
+        return provider().keep(value) if is_tensor(value) else value_at(self.origin, msg, pick)
 
 
 def _log(answers: list[tuple[str, Any, int]]) -> Answer | None:

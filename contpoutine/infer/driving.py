@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from contpoutine.core.ambient import DRIVEN, SEEDED
+from contpoutine.core.ambient import BRIDGE, DRIVEN, SEEDED
 from contpoutine.core.capture import STRATEGY, Strategy
 from contpoutine.core.machine import leave_seeded
 from contpoutine.errors import BudgetError
@@ -38,6 +38,7 @@ def is_count(x: Any) -> bool:
 def driving(strategy: Strategy) -> Iterator[None]:
     """Settings that models which are enumerated run under, put back afterwards."""
     tokens = STRATEGY.set(strategy), DRIVEN.set(True), LISTENER.set(None), WAITING.set({})
+    bridge = BRIDGE.set(None)
     gradients, seeded = _gradients_enabled(), SEEDED.get()
     try:
         yield
@@ -46,6 +47,7 @@ def driving(strategy: Strategy) -> Iterator[None]:
         DRIVEN.reset(tokens[1])
         LISTENER.reset(tokens[2])
         WAITING.reset(tokens[3])
+        BRIDGE.reset(bridge)
         leave_seeded(seeded)
         if gradients is not None and _gradients_enabled() != gradients:
             # a branch was given up inside `with torch.no_grad():`

@@ -171,6 +171,7 @@ def _explore(
             )
     finally:
         explorer.close()
+        driver.close()
 
 
 def _explored_mass(explorer: Any) -> str:

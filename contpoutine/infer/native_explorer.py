@@ -7,6 +7,7 @@ from array import array
 from typing import Any
 
 from contpoutine.core.ambient import AMBIENT
+from contpoutine.core.bridge import as_generator
 from contpoutine.core.continuation import CHANGED
 from contpoutine.core.handler import Mark
 from contpoutine.core.messenger import Messenger
@@ -33,6 +34,7 @@ if native is not None:
         CHANGED,
         recorded,
     )
+    native.set_bridge(as_generator.__code__, as_generator.__code__.co_varnames.index("bridge"))
 
 
 class NativeExplorer:

@@ -159,6 +159,21 @@ compat_context_get(PyObject *var, PyObject **value)
     return PyContextVar_Get(var, NULL, value);
 }
 
+/* Let a suspended frame go on at the same place of other code of the same shape. Steals `code`. */
+static inline void
+compat_frame_set_code(Frame *frame, PyCodeObject *code)
+{
+    PyCodeObject *old = compat_frame_code(frame);
+#if PY_VERSION_HEX >= 0x030D0000
+    frame->instr_ptr = _PyCode_CODE(code) + (frame->instr_ptr - _PyCode_CODE(old));
+    frame->f_executable = (PyObject *)code;
+#else
+    frame->prev_instr = _PyCode_CODE(code) + (frame->prev_instr - _PyCode_CODE(old));
+    frame->f_code = code;
+#endif
+    Py_DECREF(old);
+}
+
 /* getattr(o, name) without an exception where there is none: 1 found, 0 not, -1 error. */
 static inline int
 compat_lookup_attr(PyObject *o, PyObject *name, PyObject **value)

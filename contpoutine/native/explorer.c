@@ -18,6 +18,10 @@
    deep the calls are. That holds for frames that own what they hold; where two frames hold one
    object, or a handler with a state is installed, the whole stack is cloned with one memo.
 
+   An ordinary function that runs as a model (core/bridge.py) cannot be cloned: it is a *bridged*
+   execution. Its first resumption moves its frames, and each further one is a new run of the
+   function, which the driver begins with the recorded answers.
+
    The ambient stack is a context variable. Between two resumptions it is the explorer's base,
    which is empty; while an execution runs it is the execution's own. */
 
@@ -340,6 +344,7 @@ typedef struct {
     double log_weight, log_prior, scale, key;
     unsigned long long number;
     char mutable; /* a value is an object that a model can change */
+    char bridged; /* bare, and an ordinary function is suspended at its bottom */
     int n, next;
     int picks[];
 } Point;
@@ -408,8 +413,17 @@ typedef struct {
     Py_ssize_t branches, clones;
     ReturnsTable *returns;
     PyObject *copying; /* set: the places at which forks copy tensors; NULL while there is none */
+    int watch_clock;
+    double deadline;
+    Py_ssize_t max_executions;
+    Py_ssize_t bridged; /* how many points hold a suspended function: a stack each */
     double explored_mass;
     int at_node; /* where the resumption that is running came from */
+    struct {       /* the execution of an ordinary function, while it runs: where it has got to */
+        PyGenObject *gen; /* of core.bridge.as_generator */
+        int node;
+        double log_weight, log_prior;
+    } at;
 } Explorer;
 
 /* An execution while it runs. Its top frame is its own; those below may be shared. */
@@ -424,11 +438,17 @@ static Py_ssize_t at_values, at_log_probs, at_table; /* offsets of the slots of 
 static PyObject *recorded_function;                  /* infer.driver.recorded */
 static PyObject *leaf_type, *pruned_type, *shared_iterator_error;
 static PyObject *monotonic, *changed;
+/* The explorer whose function runs right now on this thread. (A pointer to what lies on the C stack
+   would not do: another greenlet may have its own stack there by then.) */
+static _Thread_local Explorer *running_inline;
+
+static PyObject *bridge_code; /* of core.bridge.as_generator */
+static int bridge_slot;       /* its local that is the bridge, while there is one */
 static PyObject *str_value, *str_weight, *str_named, *str_state, *str_name, *str_values,
     *str_log_probs, *str_scale, *str_adopt, *str_replay, *str_branch, *str_step, *str_weigh,
     *str_note, *str_body, *str_blame, *str_hidden, *str_wait, *str_scale_of, *str_process, *str_postprocess,
     *str_pyro_sample, *str_pyro_post_sample, *str_clone, *str_keep, *str_own, *str_recorded,
-    *str_torch, *str_repair;
+    *str_torch, *str_repair, *str_restart, *str_feed;
 static PyObject *str_param, *str_pyro_param, *str_pyro_post_param;
 
 static int
@@ -1150,6 +1170,34 @@ holds_atoms_only(PyObject *o)
     return 1;
 }
 
+/* More suspended functions than these are not kept: a stack takes some kilobytes. */
+#define MOST_BRIDGED 1024
+
+static int
+is_bridge_frame(PyObject *gen)
+{
+    return PyGen_CheckExact(gen) && !compat_gen_is_finished((PyGenObject *)gen) &&
+           (PyObject *)compat_frame_code(compat_gen_frame((PyGenObject *)gen)) == bridge_code;
+}
+
+/* The bridge of such a frame, borrowed, while it has one; or NULL. */
+static PyObject *
+bridge_of(PyGenObject *gen)
+{
+    PyObject *bridge = compat_gen_frame(gen)->localsplus[bridge_slot];
+    return bridge == Py_None ? NULL : bridge;
+}
+
+/* Is an ordinary function suspended at the bottom of the stack? */
+static int
+is_bridged(Frames *frames)
+{
+    while (frames->below != NULL) {
+        frames = frames->below;
+    }
+    return is_bridge_frame(frames->gen) && bridge_of((PyGenObject *)frames->gen) != NULL;
+}
+
 /* The values of a site as the tree keeps them: themselves, unless a model could change one. */
 PyObject *
 recorded_values(PyObject *values)
@@ -1240,7 +1288,8 @@ suspend(Explorer *self, Run *run, PyObject *segment, Message *msg, int node, dou
         watching = PyDict_GetItemWithError(PyImport_GetModuleDict(), str_torch) != NULL;
     }
     point->segment = Py_NewRef(segment);
-    if (watching || segment != self->base) {
+    point->bridged = !self->strict && is_bridged(run->top);
+    if (!point->bridged && (watching || segment != self->base)) {
         /* A handler with a state is in reach of every frame; without one, each frame is looked at
            by itself, the waiting ones once. */
         int plain = segment == self->base && holds_atoms_only(run->top->gen);
@@ -1255,6 +1304,10 @@ suspend(Explorer *self, Run *run, PyObject *segment, Message *msg, int node, dou
     point->frames = run->top;
     run->top = NULL;
     point->msg = Py_NewRef(msg);
+    if (point->bridged && ++self->bridged > MOST_BRIDGED) {
+        self->bridged--;
+        point_drop_frames(point);
+    }
     if (frontier_push(self, point) < 0) {
         point_free(point);
         return -1;
@@ -1423,7 +1476,24 @@ run_bare(Explorer *self, Run *run, PyObject *value, int node, double log_weight,
     Returns *asked = NULL; /* the memory of the frame that is about to run, if it has one */
     for (;;) {
         PyObject *request = NULL;
-        PySendResult sent = send_to(run->top->gen, value, &request);
+        PySendResult sent;
+        if (run->top->below == NULL && is_bridge_frame(run->top->gen)) {
+            Explorer *outer = running_inline;
+            self->at.gen = (PyGenObject *)run->top->gen;
+            self->at.node = node;
+            self->at.log_weight = log_weight;
+            self->at.log_prior = log_prior;
+            running_inline = self;
+            sent = send_to(run->top->gen, value, &request);
+            running_inline = outer;
+            self->at.gen = NULL;
+            node = self->at.node;
+            log_weight = self->at.log_weight;
+            log_prior = self->at.log_prior;
+        }
+        else {
+            sent = send_to(run->top->gen, value, &request);
+        }
         if (asked != NULL && sent == PYGEN_RETURN && returns_put(asked, value, request) < 0) {
             Py_DECREF(value);
             Py_DECREF(request);
@@ -1543,6 +1613,23 @@ replayed(Explorer *self, Point *point)
                                                        point->msg, Py_None, NULL);
     Py_XDECREF(answers);
     return state;
+}
+
+/* Run the function of a bridged point again, with its answers and the one that `node` stands for. */
+static int
+restart(Explorer *self, Point *point, int node, double log_weight, double log_prior)
+{
+    Run run = {NULL};
+    PyObject *answers = answers_to(self, node);
+    PyObject *body = answers == NULL
+                         ? NULL
+                         : PyObject_CallMethodObjArgs(self->driver, str_restart, answers,
+                                                      point->msg, NULL);
+    Py_XDECREF(answers);
+    if (body == NULL || run_push(&run, body) < 0) {
+        return FAILED;
+    }
+    return run_and_settle(self, &run, Py_NewRef(Py_None), node, log_weight, log_prior);
 }
 
 /* The current exception says that something cannot be cloned. Where that is no error, tell the
@@ -1697,6 +1784,14 @@ take_frames(Explorer *self, Point *point, int last, Run *run, PyObject **segment
     if (point->frames == NULL) {
         return 1;
     }
+    if (point->bridged) {
+        run->top = point->frames;
+        point->frames = NULL;
+        self->bridged--;
+        *segment = Py_NewRef(point->segment);
+        *msg = last ? Py_NewRef(point->msg) : message_copy((Message *)point->msg);
+        return 0;
+    }
     if (point->watch != NULL || (point->frames->below != NULL && point->frames->below->watched)) {
         int holds = point->watch == NULL ? 1 : watch_holds(point->watch);
         if (holds > 0) {
@@ -1773,6 +1868,134 @@ value_for_model(PyObject *driver, PyObject *values, int mutable, Message *msg, i
     return PyObject_CallMethodOneArg(driver, str_own, value);
 }
 
+static int
+past(double deadline)
+{
+    PyObject *now = PyObject_CallNoArgs(monotonic);
+    if (now == NULL) {
+        return -1;
+    }
+    double seconds = PyFloat_AsDouble(now);
+    Py_DECREF(now);
+    return seconds >= deadline;
+}
+
+/* Let the running function go on with the first value of a site; the others are left for later. */
+static int
+inline_choice(Explorer *self, Message *msg, PyObject **value)
+{
+    PyObject *fn = msg->field[F_FN];
+    if (self->order != DEPTH_FIRST || self->strict || self->max_executions == 0 || !is_finite(fn) ||
+        (self->watch_clock && past(self->deadline) != 0)) {
+        return 0;
+    }
+    PyObject *values = slot_of(fn, at_values), *recorded = recorded_values(values);
+    Point *point = recorded == NULL
+                       ? NULL
+                       : new_point(self, msg->field[F_NAME], values, slot_of(fn, at_log_probs),
+                                   recorded, 1.0, self->at.node, self->at.log_weight, self->at.log_prior);
+    Py_XDECREF(recorded);
+    if (point == NULL) {
+        return 0;
+    }
+    point->bridged = 1;
+    point->segment = Py_NewRef(self->base);
+    point->msg = Py_NewRef(msg);
+    int pick = point->picks[point->next++], last = point->n == 1;
+    PyObject *given = value_for_model(self->driver, point->values, point->mutable, msg, pick);
+    int node = given == NULL ? -1 : add_node(self, self->at.node, point->visit, pick);
+    if (node < 0 || (!last && frontier_push(self, point) < 0)) {
+        Py_XDECREF(given);
+        point_free(point);
+        return 0;
+    }
+    double log_prob = log_prob_of(point, pick);
+    self->at.log_weight += log_prob;
+    self->at.log_prior += log_prob;
+    self->at.node = self->at_node = node;
+    self->branches++;
+    if (last) {
+        point_free(point);
+    }
+    *value = given;
+    return 1;
+}
+
+int
+explorer_inline(PyObject *bridge, Message *msg, PyObject **value)
+{
+    Explorer *self = running_inline;
+    if (self == NULL || self->at.gen == NULL || bridge_of(self->at.gen) != bridge) {
+        return 0;
+    }
+    int decided = is_decided(msg), done = 0;
+    if (decided == 0) {
+        done = inline_choice(self, msg, value);
+    }
+    else if (decided > 0 && msg->field[F_VALUE] != NULL && !is_computed(msg)) {
+        double weight;
+        if (weigh(self->driver, msg, &weight, &self->bounded) == 0 && self->at.log_weight + weight > -Py_HUGE_VAL) {
+            self->at.log_weight += weight;
+            *value = Py_NewRef(msg->field[F_VALUE]);
+            done = 1;
+        }
+    }
+    if (done) {
+        msg->performed = 1;
+    }
+    else {
+        PyErr_Clear(); /* the machine is asked, and will say it again where it can be said better */
+    }
+    return done;
+}
+
+/* Depth first, the next execution is mostly one more run of the same function: then it is run where
+   it is, without a way to the machine and back. */
+PyObject *
+explorer_again(PyObject *bridge, PyObject *value)
+{
+    Explorer *self = running_inline;
+    if (self == NULL || self->at.gen == NULL || bridge_of(self->at.gen) != bridge) {
+        Py_RETURN_NONE;
+    }
+    if (self->order != DEPTH_FIRST || self->strict || self->n == 0 ||
+        self->leaves.n + 1 == self->max_executions || PyGen_CheckExact(value) ||
+        Message_CheckExact(value) || message_was_dropped() ||
+        (self->watch_clock && past(self->deadline) != 0)) {
+        PyErr_Clear();
+        Py_RETURN_NONE;
+    }
+    Point *point = frontier_top(self);
+    if (!point->bridged || point->frames != NULL) {
+        Py_RETURN_NONE;
+    }
+    if (((self->branches & 1023) == 1023 && PyErr_CheckSignals() < 0) ||
+        add_leaf(self, self->at.node, self->at.log_weight, value) < 0) {
+        return NULL;
+    }
+    prune(self, self->at.log_prior);
+    int pick = point->picks[point->next++], last = point->next == point->n;
+    double log_prob = log_prob_of(point, pick);
+    frontier_advance(self, point, last);
+    int node = add_node(self, point->node, point->visit, pick);
+    self->at.log_weight = point->log_weight + log_prob;
+    self->at.log_prior = point->log_prior + log_prob;
+    if (last) {
+        point_free(point);
+    }
+    if (node < 0) {
+        return NULL;
+    }
+    self->at.node = self->at_node = node;
+    self->branches++;
+    PyObject *answers = answers_to(self, node);
+    PyObject *feed = answers == NULL
+                         ? NULL
+                         : PyObject_CallMethodOneArg(self->driver, str_feed, answers);
+    Py_XDECREF(answers);
+    return feed;
+}
+
 /* Answer a bare execution's pending message with `value` and run on. */
 static int
 answer(Explorer *self, PyObject *segment, Run *run, Message *msg, PyObject *value, int node,
@@ -1832,7 +2055,10 @@ resume(Explorer *self, Point *point, int pick, int last, int node, double log_we
             rc = 1; /* a frame that waited below could not be cloned when its turn came */
         }
     }
-    if (rc == 1) {
+    if (rc == 1 && point->bridged) {
+        rc = restart(self, point, node, log_weight, log_prior);
+    }
+    else if (rc == 1) {
         if (state == NULL) {
             state = replayed(self, point);
         }
@@ -1858,23 +2084,13 @@ begin(Explorer *self)
     return run_and_settle(self, &run, Py_NewRef(Py_None), 0, 0.0, 0.0);
 }
 
-static int
-past(double deadline)
-{
-    PyObject *now = PyObject_CallNoArgs(monotonic);
-    if (now == NULL) {
-        return -1;
-    }
-    double seconds = PyFloat_AsDouble(now);
-    Py_DECREF(now);
-    return seconds >= deadline;
-}
-
 /* 1: nothing is left, 0: a budget has run out, -1: error */
 static int
 explore(Explorer *self, Py_ssize_t max_executions, double deadline)
 {
-    int watch_clock = deadline < Py_HUGE_VAL;
+    int watch_clock = self->watch_clock = deadline < Py_HUGE_VAL;
+    self->deadline = deadline;
+    self->max_executions = max_executions;
     self->at_node = 0;
     if (!self->begun && begin(self) < 0) {
         return -1;
@@ -2170,7 +2386,7 @@ static PyTypeObject ExplorerType = {
     .tp_members = explorer_members,
 };
 
-static int
+int
 slot_offset(PyObject *type, const char *name, Py_ssize_t *offset)
 {
     PyObject *descriptor = PyObject_GetAttrString(type, name);
@@ -2224,7 +2440,25 @@ set_types(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+set_bridge(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *code;
+    int slot;
+    if (!PyArg_ParseTuple(args, "O!i", &PyCode_Type, &code, &slot)) {
+        return NULL;
+    }
+    if (slot < 0 || slot >= ((PyCodeObject *)code)->co_nlocalsplus) {
+        PyErr_SetString(PyExc_ValueError, "the code has no such local");
+        return NULL;
+    }
+    bridge_slot = slot;
+    Py_XSETREF(bridge_code, Py_NewRef(code));
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef explorer_functions[] = {
+    {"set_bridge", set_bridge, METH_VARARGS, "Tell the explorer how to know a bridge."},
     {"set_types", set_types, METH_VARARGS, "Tell the explorer the Python types it works with."},
     {NULL, NULL, 0, NULL},
 };
@@ -2251,6 +2485,8 @@ explorer_ready(PyObject *module)
         {&str_recorded, "recorded"},
         {&str_torch, "torch"},
         {&str_repair, "repair"},
+        {&str_restart, "restart"},
+        {&str_feed, "feed"},
         {&str_pyro_sample, "_pyro_sample"},
         {&str_pyro_post_sample, "_pyro_post_sample"},
         {&str_param, "param"},

@@ -741,7 +741,7 @@ message_new(PyTypeObject *Py_UNUSED(type), PyObject *args, PyObject *kwargs)
 }
 
 /* sample(name, fn, *args, obs=None, infer=None, **kwargs) */
-static PyObject *
+PyObject *
 message_sample(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
     if (n < 2) {
@@ -877,6 +877,12 @@ message_dealloc(Message *msg)
     else {
         PyObject_GC_Del(msg);
     }
+}
+
+int
+message_was_dropped(void)
+{
+    return dropped != NULL;
 }
 
 int

@@ -37,7 +37,7 @@ PyInit__native(void)
         outside_ready(module) < 0 || clone_ready(module) < 0 || state_key_ready(module) < 0 ||
         explorer_ready(module) < 0 || merged_ready(module) < 0 || returns_ready(module) < 0 ||
         randomness_ready(module) < 0 || tally_ready(module) < 0 || itertools_ready() < 0 ||
-        sweeps_ready(module) < 0) {
+        sweeps_ready(module) < 0 || bridge_ready(module) < 0) {
         Py_XDECREF(module);
         return NULL;
     }

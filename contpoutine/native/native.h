@@ -8,6 +8,7 @@
    explorer.c  the inner loop of enumeration
    returns.c   what frames in the same state have returned before
    merged.c    the same where equal states are one
+   bridge.c    sample, as an ordinary function calls it
    tally.c     the histogram of return values
    sweeps.c    sums over the network of a state graph
    randomness.c  the state of a random number generator, as bytes
@@ -50,11 +51,15 @@ extern PyObject *str_sample;
 
 int message_ready(PyObject *module);
 PyObject *message_copy(Message *msg);
+/* sample(name, fn, *args, obs=None, infer=None, **kwargs): a vectorcall. */
+PyObject *message_sample(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *names);
 PyObject *perform_copy(PyObject *self, PyObject *msg);
 PyObject *perform_message(PyObject *self);
 
 /* The error left by a request that died unperformed on this thread, or 0. Raises it if set. */
 int message_raise_dropped(void);
+/* Would it raise? */
+int message_was_dropped(void);
 /* A machine starts (+1) or stops (-1) on this thread: then a dying request is told to it. */
 void message_machines(int change);
 /* While above zero, dying requests are not reported: a branch is being discarded. */
@@ -152,6 +157,18 @@ PyObject *copy_grouping(Fork *fork, PyObject *o); /* groupby, and the groups tha
 /* --- enumeration (explorer.c) ------------------------------------------------------------- */
 
 int explorer_ready(PyObject *module);
+/* Where a slot of a class written in Python lies in its instances. 0 or -1. */
+int slot_offset(PyObject *type, const char *name, Py_ssize_t *offset);
+/* Take a sample site of the function that runs behind `bridge` without leaving it: depth first goes
+   on with the first value. 1: done, with a new reference in `value`. 0: ask the machine. */
+int explorer_inline(PyObject *bridge, Message *msg, PyObject **value);
+/* The function behind `bridge` has returned `value`. The answers (a core.bridge.Feed) with which it
+   is to run again at once, None if the machine is to hear of the value, or NULL on error. */
+PyObject *explorer_again(PyObject *bridge, PyObject *value);
+
+/* --- direct style (bridge.c) -------------------------------------------------------------- */
+
+int bridge_ready(PyObject *module);
 
 /* --- enumeration with merging (merged.c) -------------------------------------------------- */
 

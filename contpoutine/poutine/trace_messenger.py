@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from types import GeneratorType
 from typing import Any, Self
 
+from contpoutine.core.bridge import plainly
 from contpoutine.core.machine import run
 from contpoutine.core.messenger import Messenger
 from contpoutine.core.model import is_generator_model, start
@@ -201,10 +202,13 @@ class TraceHandler:
         recorder = self._recorder()
         if is_generator_model(self.fn):
             return self._follow(recorder, None, args, kwargs)
+        return self._call(recorder, args, kwargs)
+
+    def _call(self, recorder: TraceMessenger, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.msngr = recorder
         with recorder:
             recorder._called(args, kwargs)
-            result = self.fn(*args, **kwargs)
+            result = plainly(self.fn, args, kwargs)
             if isinstance(result, GeneratorType):
                 return self._follow(recorder, result, args, kwargs)
             recorder._returned(result)
@@ -224,6 +228,11 @@ class TraceHandler:
             recorder._returned(value)
         return value
 
+    @property
+    def gives_generator(self) -> bool:
+        """Is the model a generator model?"""
+        return is_generator_model(self.fn)
+
     def get_trace(self, *args: Any, **kwargs: Any) -> Trace:
         """Run the model with these arguments, and give the record of it.
 
@@ -231,7 +240,12 @@ class TraceHandler:
         that handlers further out and the enumeration see the sites.
         """
         recorder = self._recorder()
-        run(self._follow, recorder, None, args, kwargs)
+        if is_generator_model(self.fn):
+            run(self._follow, recorder, None, args, kwargs)
+        else:
+            result = self._call(recorder, args, kwargs)
+            if isinstance(result, GeneratorType):
+                run(lambda: result)
         return recorder.get_trace()
 
     @property

@@ -293,5 +293,10 @@ def test_after_an_exception_the_record_up_to_it_is_there():
 def test_what_is_no_model_is_refused():
     with pytest.raises(NotAModelError, match="option=..."):
         poutine.trace({"a": 1})
-    with pytest.raises(NotAModelError, match="is not a generator model"):
-        poutine.trace(len).get_trace("abc")
+    with pytest.raises(NotAModelError, match="gave 3"):
+        cp.run(poutine.trace(len), "abc")
+
+
+def test_a_function_that_performs_nothing_has_a_trace_without_sites():
+    nodes = poutine.trace(len).get_trace("abc").nodes
+    assert list(nodes) == ["_INPUT", "_RETURN"] and nodes["_RETURN"]["value"] == 3

@@ -1,0 +1,5 @@
+"""Pyro's names."""
+
+from contpoutine.compat.pyro.primitives import deterministic, factor, sample
+
+__all__ = ["deterministic", "factor", "sample"]
