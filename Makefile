@@ -7,7 +7,7 @@
 #   make laws     the law of resumption on many drawn models (LAWS=100000 of them)
 #                 and every combination of the laws of handlers
 #   make leaks    memory and references stay flat; references need python3.11-dbg
-#   make sanitize core and capture under the address and undefined-behaviour sanitizers
+#   make sanitize core and capture under the address and undefined-behaviour sanitizers, and valgrind
 #   make fuzz     fork, resume, throw, close, trace and drop at random (SECONDS=60, SEED=1)
 #   make bench    the full benchmark, with WebPPL where node and npm are there
 #   make build    compile contpoutine._native in place (done by the others when a C file changed)
@@ -31,7 +31,7 @@ SANITIZE = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-na
 
 LAWS ?= 100000
 
-.PHONY: demo test check bench matrix conformance laws leaks sanitize fuzz build clean
+.PHONY: demo test check bench matrix conformance laws leaks sanitize valgrind fuzz build clean
 
 demo: $(BUILT)
 	$(PY) -m benchmarks --quick $(ARGS)
@@ -69,6 +69,15 @@ sanitize: $(INSTALLED)
 	cd $(SANITIZED) && CONTPOUTINE_SANITIZE=1 $(abspath $(PY)) setup.py --quiet build_ext --inplace
 	cd $(SANITIZED) && LAWS=100 $(SANITIZE) -m pytest -q tests/core tests/capture $(ARGS)
 	cd $(SANITIZED) && $(SANITIZE) tests/leaks/fuzz.py $(or $(SECONDS),30) $(or $(SEED),1)
+	@if command -v valgrind >/dev/null; then $(MAKE) --no-print-directory valgrind; \
+	else echo "valgrind not found: that part is skipped"; fi
+
+# The drawn models and the tests of a hundred thousand of something would take hours here.
+valgrind: $(BUILT)
+	$(PY) tests/leaks/valgrind.py $(PY) -m pytest -q -p no:cacheprovider tests/capture $(ARGS) \
+		--ignore tests/capture/test_drawn.py --ignore tests/capture/test_stateful.py \
+		--ignore tests/capture/test_state_key.py --ignore tests/capture/test_concurrency.py \
+		-k "not drawn and not thousand and not deep and not million and not overflow"
 
 bench: $(BUILT) $(PEERS)
 	$(PY) -m benchmarks $(ARGS)

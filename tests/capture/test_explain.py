@@ -64,6 +64,7 @@ def test_a_site_that_is_replayed_names_the_object_the_local_and_the_line():
     assert str(cause) in repr(cp.explain(locked, 2))
 
 
+@pytest.mark.clones("nothing falls back on what is asked for")
 @native_only
 def test_what_explain_says_is_what_the_enumeration_does():
     posterior = cp.infer.enumerate(locked)(1)

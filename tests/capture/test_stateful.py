@@ -28,6 +28,7 @@ class Branches(RuleBasedStateMachine):
         capture=st.sampled_from(("auto", "auto", "replay")),
     )
     def begin(self, model, plain, capture):
+        gc.freeze()  # what the rest of the suite has left is not looked through at each collection
         self.capture = capture
         self.questions = Questions("choose", arguments, (ValueError, GeneratorExit))
         self.reference = Reference(model, (), self.questions)
@@ -105,6 +106,7 @@ class Branches(RuleBasedStateMachine):
             assert outcome.as_it_is_now() == outcome.text, f"{path} was changed by another branch"
 
     def teardown(self):
+        gc.unfreeze()
         for path, outcome in getattr(self, "ended", ()):
             assert outcome.as_it_is_now() == outcome.text, f"{path} was changed by another branch"
 

@@ -104,6 +104,7 @@ def test_likely_first_finishes_executions_in_the_order_of_their_weight():
 # --- what is run, and how often -------------------------------------------------------------
 
 
+@pytest.mark.clones("a replay runs code before a choice again")
 def test_code_before_a_choice_runs_once():
     runs = []
 
@@ -431,6 +432,7 @@ def test_control_handlers_inside_the_model_work_under_enumeration():
 # --- falling back ---------------------------------------------------------------------------
 
 
+@pytest.mark.clones("nothing falls back on what is asked for")
 @every_order
 def test_what_cannot_be_cloned_is_replayed_and_said(order):
     def model():

@@ -145,6 +145,7 @@ def test_its_weights_are_those_of_the_enumeration(model, args, make_queue):
     assert total == pytest.approx(math.exp(posterior.log_evidence), rel=1e-12)
 
 
+@pytest.mark.clones("every second resumption is a replay")
 @pytest.mark.parametrize("make_queue", [queue.Queue, queue.LifoQueue])
 def test_twelve_flips_run_the_model_once_and_visit_each_choice_once(make_queue):
     if not cp.capabilities().native:
@@ -442,6 +443,7 @@ def test_a_control_handler_around_it_may_capture_and_resume(capture):
     assert results == [(a, "told", b) for a, b in itertools.product(range(2), repeat=2)]
 
 
+@pytest.mark.clones("a replay would take from the queue twice")
 def test_a_branch_that_a_control_handler_forks_has_its_own_execution():
     if not cp.capabilities().native:
         pytest.skip("a replay would take from the queue twice")
