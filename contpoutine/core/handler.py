@@ -11,7 +11,6 @@ further out take; a plain clause calls `k(value)`, which runs the rest at once.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -88,19 +87,23 @@ class Clause:
         self.name = f"{type(handler).__qualname__}.{name}"
 
 
-@functools.cache
 def _clause_names(cls: Any) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (name[3:], name) for name in dir(cls) if name.startswith("on_") and name != "on_return"
-    )
+    """(effect, method) of each clause. Found once a class, and kept by the class, which may go."""
+    known: tuple[tuple[str, str], ...] | None = vars(cls).get("_clauses")
+    if known is None:
+        names = [name for name in dir(cls) if name.startswith("on_") and name != "on_return"]
+        known = cls._clauses = tuple((name[3:], name) for name in names)
+    return known
 
 
-@functools.cache
 def _check_clauses(cls: Any) -> None:
     """Raise `ClauseError` where a clause cannot be called as the machine calls it."""
+    if vars(cls).get("_clauses_fit", False):
+        return
     for _, name in _clause_names(cls):
         _check_clause(cls, name, ("msg", "k"))
     _check_clause(cls, "on_return", ("value",))
+    cls._clauses_fit = True
 
 
 def _check_clause(cls: type, name: str, takes: tuple[str, ...]) -> None:
