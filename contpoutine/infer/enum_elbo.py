@@ -15,12 +15,12 @@ import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from contpoutine.core.model import describe, start
+from contpoutine.core.model import start
 from contpoutine.distributions.content import is_tensor
-from contpoutine.errors import BadWeightError, DuplicateSiteError
+from contpoutine.errors import BadWeightError
 from contpoutine.infer.elbo import ELBO
 from contpoutine.infer.enumeration import enumerate as enumerate_executions
-from contpoutine.infer.guided import check_match
+from contpoutine.infer.guide_values import check_all_used, impossible, needed_of, values_of
 from contpoutine.infer.scored_sites import (
     CHOSEN,
     DRAWN,
@@ -107,11 +107,11 @@ class EnumELBO(ELBO):
         modelled: list[Scores] = []
         owner: list[int] = []
         for i, scores in enumerate(guided):
-            values = _values(guide, scores)
+            values = values_of(guide, scores)
             found = _executions(model, args, kwargs, values, refuse)
             if not found:
-                raise BadWeightError(_impossible(model, values))
-            _check_all_used(model, guide, scores, found)
+                raise BadWeightError(impossible(model, values))
+            check_all_used(model, guide, scores, found)
             modelled += found
             owner += [i] * len(found)
         return _log_p(modelled, owner, len(guided))
@@ -129,10 +129,10 @@ class EnumELBO(ELBO):
 
         terms = []
         for scores in guided:
-            values = _values(guide, scores)
-            found = log_evidence(model, args, kwargs, values, len(_needed(scores)))
+            values = values_of(guide, scores)
+            found = log_evidence(model, args, kwargs, values, len(needed_of(scores)))
             if found is None:
-                raise BadWeightError(_impossible(model, values))
+                raise BadWeightError(impossible(model, values))
             terms.append(found)
         return torch.stack(terms)
 
@@ -252,58 +252,3 @@ def _log_sum_exp(terms: torch.Tensor, owner: torch.Tensor, n: int) -> torch.Tens
         return terms  # everybody has one
     top = terms.detach().new_full((n,), -math.inf).scatter_reduce(0, owner, terms.detach(), "amax")
     return top + terms.new_zeros(n).index_add(0, owner, (terms - top[owner]).exp()).log()
-
-
-def _values(guide: Model, scores: Scores) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    at = scores.values
-    while at is not None:
-        if at.name in values and not at.auxiliary:
-            raise DuplicateSiteError(
-                f"the guide {describe(guide)} has two sites named {at.name!r} in one execution, "
-                f"and the model could not tell them apart. Give each a name of its own; in a loop, "
-                f'put the counter into it: f"{at.name}_{{i}}".'
-            )
-        values[at.name] = at.value
-        at = at.earlier
-    return values
-
-
-def _needed(drawn: Scores) -> list[str]:
-    """The sites of the guide that the model has to have."""
-    needed = []
-    at = drawn.values
-    while at is not None:
-        needed += [] if at.auxiliary else [at.name]
-        at = at.earlier
-    return needed
-
-
-def _check_all_used(model: Model, guide: Model, drawn: Scores, found: list[Scores]) -> None:
-    """Each value of the guide has to be used once by each execution of the model."""
-    needed = _needed(drawn)
-    for scores in found:
-        if scores.met == len(needed):
-            continue
-        known = []
-        at = scores.values
-        while at is not None:
-            known.append(at.name)
-            at = at.earlier
-        check_match(model, guide, (), needed, set(known))
-        twice = [name for name in known if known.count(name) > 1 and name in needed]
-        if twice:
-            raise DuplicateSiteError(
-                f"the model {describe(model)} has two sites named {twice[0]!r} in one execution, "
-                f"and the guide draws one. Give each site a name of its own."
-            )
-
-
-def _impossible(model: Model, values: dict[str, Any]) -> str:
-    shown = ", ".join([f"{name}={value!r}" for name, value in list(values.items())[:12]])
-    drawn = f" with {shown}, to which the guide gives a positive probability" if values else ""
-    return (
-        f"no execution of the model {describe(model)} has a positive probability{drawn}. The ELBO "
-        f"is minus infinity there, and no parameter was changed. Look for an observation that is "
-        f"impossible under these values."
-    )

@@ -27,6 +27,7 @@ from contpoutine.params.parameter import (
     same_constraint,
     shape_of,
 )
+from contpoutine.params.state import read_state
 
 State = dict[str, dict[str, Any]]
 
@@ -221,7 +222,7 @@ class ParamStore:
             ParamMismatchError: it is no state of a parameter store, or a parameter that is there
                 already has another shape or constraint in it. Nothing is changed then.
         """
-        fresh = _read_state(state)
+        fresh = read_state(state)
         for name, made in fresh.items():
             held = self._held.get(name)
             if held is None:
@@ -275,7 +276,7 @@ class ParamStore:
         1.0
         """
         state = {"params": {}, "constraints": {}} if state is None else state
-        inside = _read_state(state)
+        inside = read_state(state)
         before = self._held, self._names
         self._held, self._names = inside, {id(made.leaf): name for name, made in inside.items()}
         try:
@@ -305,42 +306,6 @@ _REMEDY = (
     "Is it left from another model, or loaded from one? `clear_param_store()` forgets it, "
     "`with get_param_store().scope():` keeps two models apart."
 )
-
-
-def _read_state(state: Any) -> dict[str, Parameter]:
-    """The parameters of a state. Raises `ParamMismatchError` where it is none."""
-    if not isinstance(state, Mapping) or set(state) != {"params", "constraints"}:
-        held = f"keys {sorted(map(str, state))[:8]}" if isinstance(state, Mapping) else repr(state)
-        hint = ""
-        if isinstance(state, Mapping) and any(isinstance(x, torch.Tensor) for x in state.values()):
-            hint = (
-                " This looks like the state_dict of a torch.nn.Module: give it to the module "
-                "(`net.load_state_dict(state)`), and the module to `module(name, net)`."
-            )
-        raise ParamMismatchError(
-            f"the state of a parameter store has the keys 'params' and 'constraints', and this one "
-            f"has {held}.{hint}"
-        )
-    leaves, bounds = state["params"], state["constraints"]
-    if set(leaves) != set(bounds):
-        odd = sorted(set(leaves) ^ set(bounds))[0]
-        raise ParamMismatchError(
-            f"the state has {odd!r} among its params or among its constraints, and not in both"
-        )
-    return {name: _read(name, leaf, bounds[name]) for name, leaf in leaves.items()}
-
-
-def _read(name: str, leaf: Any, constraint: Any) -> Parameter:
-    if not isinstance(leaf, torch.Tensor) or not isinstance(constraint, constraints.Constraint):
-        raise ParamMismatchError(
-            f"the state has as parameter {name!r} no tensor with a constraint, but {leaf!r} with "
-            f"{constraint!r}"
-        )
-    if not leaf.is_leaf or not leaf.requires_grad:
-        leaf = leaf.detach().clone().requires_grad_(True)
-    if is_real(constraint):
-        constraint = constraints.real
-    return Parameter(leaf, constraint)
 
 
 def _unknown(name: str, known: list[str]) -> str:
