@@ -36,7 +36,7 @@ from contpoutine.infer.whereabouts import Whereabouts
 MAX_STATES = 5_000_000
 """How many states are explored where no `max_states` says otherwise."""
 
-_PROBE = 256  # how many states `merge="auto"` resumes before it looks
+_PROBE = 32  # how many states `merge="auto"` resumes before it looks
 _WORTH = 0.05  # of the edges it has then followed, so many must have led to a known state
 _SAMPLE = 2_000  # how many states are looked at for what keeps them apart
 _SHOWN = 3

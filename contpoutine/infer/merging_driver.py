@@ -54,6 +54,9 @@ class MergingDriver(Driver):
 
 def _requires_grad(x: Any, depth: int = 0) -> bool:
     """Does a distribution, or something that it holds, require grad?"""
+    tensors = getattr(x, "_tensors", None)  # the light distributions say what they were given
+    if tensors is not None:
+        return any(tensor.requires_grad for tensor in tensors)
     if is_tensor(x):
         return bool(x.requires_grad)
     if isinstance(x, tuple | dict):
