@@ -80,6 +80,7 @@ def batched():
     return tuple(total.tolist())
 
 
+@pytest.mark.clones("about when branches are cloned again")
 @native_only
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("body", [totals, nested, viewed, handled])
@@ -93,6 +94,7 @@ def test_after_the_first_branches_nothing_is_replayed_any_more(body, order):
     assert "changed a tensor in place" in note
 
 
+@pytest.mark.clones("about when branches are cloned again")
 @native_only
 def test_states_that_the_driver_holds_copy_their_tensors_too():
     model, runs = counting(batched)
@@ -116,6 +118,7 @@ class All(cp.Handler):
         return [value]
 
 
+@pytest.mark.clones("about when branches are cloned again")
 @native_only
 def test_continuations_copy_their_tensors_too():
     @counting
