@@ -103,6 +103,10 @@ class LateImportError(ContpoutineError, RuntimeError):
     """A model has imported the library that it is written for while it was running."""
 
 
+class HandlerStateError(ContpoutineError, RuntimeError):
+    """A handler from outside is entered by a branch with the state that another one left in it."""
+
+
 class FinishedError(ContpoutineError, RuntimeError):
     """A computation was resumed that has already returned, raised or been moved elsewhere."""
 

@@ -171,7 +171,7 @@ def _of_instances(cls: type) -> Rule:
     for base, items in ((list, _items_of_list), (dict, _items_of_dict)):
         if issubclass(cls, base):
             return STATE, functools.partial(_with_items, items, slots)
-    left_out = frozenset({"_version"} if issubclass(cls, Messenger) else ())
+    left_out = frozenset({"_version", "_born"} if issubclass(cls, Messenger) else ())
     frozen = getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
     return INSTANCE, (slots, left_out, bool(frozen))
 

@@ -13,6 +13,9 @@ from typing import Any
 
 AMBIENT: ContextVar[tuple[Any, ...]] = ContextVar("contpoutine_handlers", default=())
 
+BRANCHING: ContextVar[Any] = ContextVar("contpoutine_branching", default=None)
+"""The `Entered` of the model that is being enumerated, which is told of the handlers it enters."""
+
 DRIVEN: ContextVar[bool] = ContextVar("contpoutine_driven", default=False)
 """Is a model being driven whose choices are somebody's to make, as in an enumeration? A model that
 is run inside of it by a plain call would draw its own choices at random, which is refused."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from contpoutine.core.ambient import AMBIENT
 from contpoutine.core.capture import STRATEGY, TAKING, WITNESS, Frames, Segment, provider
+from contpoutine.core.entering import Entered
 from contpoutine.core.messenger import Messenger
 from contpoutine.core.record import Answer
 from contpoutine.errors import CaptureError, FinishedError
@@ -34,6 +35,7 @@ class Origin:
     __slots__ = (
         "args",
         "copying",
+        "entered",
         "hidden",
         "kwargs",
         "model",
@@ -64,6 +66,7 @@ class Origin:
         if self.outside is not None and (installed or handler is not None):
             len(self.outside)  # look now: later these may hold what the model has made
         self.randomness = provider().randomness()
+        self.entered = Entered(self.outside)
 
     def __fork__(self, memo: Callable[[Any], Any]) -> Origin:
         args, kwargs, model = memo(self.args), memo(self.kwargs), memo(self.model)
@@ -74,7 +77,7 @@ class Origin:
         fresh.model, fresh.args, fresh.kwargs = model, args, kwargs
         fresh.outside = provider().outside((model, args, kwargs), self.outside)
         fresh.randomness, fresh.hidden = self.randomness, self.hidden
-        fresh.copying = self.copying
+        fresh.copying, fresh.entered = self.copying, self.entered
         fresh.value_at = self.value_at
         return fresh
 

@@ -133,10 +133,10 @@ class Mark:
     """The entry on the handler stack that stands for an installed control handler."""
 
     fork_opaque = True
-    __slots__ = ("clauses", "handler", "maps_return", "returns")
+    __slots__ = ("clauses", "entered", "handler", "maps_return", "returns")
 
-    def __init__(self, handler: Handler) -> None:
-        self.handler = handler
+    def __init__(self, handler: Handler, entered: Any = None) -> None:
+        self.handler, self.entered = handler, entered
         self.clauses = {
             effect: Clause(handler, name)
             for effect, name in _clause_names(cast(Any, type(handler)))
@@ -146,7 +146,7 @@ class Mark:
 
     def __fork__(self, memo: Callable[[Any], Any]) -> Mark:
         handler = memo(self.handler)
-        return self if handler is self.handler else Mark(handler)
+        return self if handler is self.handler else Mark(handler, self.entered)
 
     def __repr__(self) -> str:
         return f"{type(self.handler).__qualname__}()"

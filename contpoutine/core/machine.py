@@ -319,7 +319,7 @@ class Computation:
             body = start(request.model, request.args, request.kwargs)
         except BaseException as error:
             return None, error
-        mark = Mark(request.handler)
+        mark = Mark(request.handler, origin.entered)
         activation = Activation(mark, origin, None)
         self.installed.append(activation)
         self.frames += (activation, body)
@@ -819,6 +819,7 @@ def rerun(origin: Origin, log: Answer | None, stop_at: Any, complete: bool) -> C
     check_not_iterators(origin)
     now = provider().randomness()
     provider().restore_randomness(origin.randomness)
+    origin.entered.restore()
     try:
         body = start(origin.model, origin.args, origin.kwargs, strict=False)
         computation = Computation([body], (), origin)

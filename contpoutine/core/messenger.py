@@ -13,8 +13,10 @@ from collections.abc import Callable, Generator
 from types import GeneratorType, TracebackType
 from typing import Any, ClassVar, Self
 
-from contpoutine.core.ambient import AMBIENT
+from contpoutine.core.ambient import AMBIENT, BRANCHING
 from contpoutine.core.bridge import plainly
+from contpoutine.core.entering import CLOCK
+from contpoutine.core.handler import Mark
 from contpoutine.core.model import is_generator_model
 from contpoutine.errors import HandlerStackError
 
@@ -30,6 +32,7 @@ class _MessengerType(type):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__call__(*args, **kwargs)
         self._given = (args, kwargs)
+        self._born = next(CLOCK)
         return self
 
 
@@ -72,11 +75,23 @@ class Messenger(metaclass=_MessengerType):
     """How often the handler was entered. A branch that is suspended inside a handler which another
     branch has entered meanwhile cannot go on from there, and is replayed."""
 
+    _born = 0
+
     def __enter__(self) -> Self:
         if not self.fork_constant:
             self._version += 1
+            self._tell()
         AMBIENT.set((*AMBIENT.get(), self))
         return self
+
+    def _tell(self) -> None:
+        """Tell the computations that may run this again that the handler is being entered."""
+        entered = BRANCHING.get()
+        if entered is not None:
+            entered.meet(self, type(self).__enter__ is not Messenger.__enter__)
+        for entry in AMBIENT.get():
+            if type(entry) is Mark and entry.entered is not None:
+                entry.entered.meet(self, afresh=True)
 
     def __exit__(
         self,
@@ -151,4 +166,5 @@ class Messenger(metaclass=_MessengerType):
         memo.record(self, fresh)  # type: ignore[attr-defined]
         for name, value in self.__dict__.items():
             fresh.__dict__[name] = memo(value)
+        fresh._born = next(CLOCK)
         return fresh

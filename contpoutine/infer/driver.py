@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from contpoutine.core.ambient import AMBIENT
+from contpoutine.core.ambient import AMBIENT, BRANCHING
 from contpoutine.core.bridge import Feed, as_generator
 from contpoutine.core.capture import Strategy, provider
 from contpoutine.core.checkpoint import Checkpoint
@@ -120,6 +120,7 @@ class Driver:
         self.model, self.capture = model, capture
         self.origin = Origin(model, args, kwargs)
         self.origin.value_at = value_at
+        BRANCHING.set(self.origin.entered)
         self.outer = AMBIENT.get()
         self.reasons: dict[str, int] = {}
         self.bounded = True  # no likelihood above one has been met

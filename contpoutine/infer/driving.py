@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from contpoutine.core.ambient import BRIDGE, DRIVEN, SEEDED
+from contpoutine.core.ambient import BRANCHING, BRIDGE, DRIVEN, SEEDED
 from contpoutine.core.capture import STRATEGY, Strategy
 from contpoutine.core.machine import leave_seeded
 from contpoutine.errors import BudgetError
@@ -38,13 +38,14 @@ def is_count(x: Any) -> bool:
 def driving(strategy: Strategy) -> Iterator[None]:
     """Settings that models which are enumerated run under, put back afterwards."""
     tokens = STRATEGY.set(strategy), DRIVEN.set(True), LISTENER.set(None), WAITING.set({})
-    bridge = BRIDGE.set(None)
+    bridge, branching = BRIDGE.set(None), BRANCHING.set(None)
     gradients, seeded = _gradients_enabled(), SEEDED.get()
     try:
         yield
     finally:
         STRATEGY.reset(tokens[0])
         DRIVEN.reset(tokens[1])
+        BRANCHING.reset(branching)
         LISTENER.reset(tokens[2])
         WAITING.reset(tokens[3])
         BRIDGE.reset(bridge)

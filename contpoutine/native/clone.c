@@ -1111,6 +1111,13 @@ copy_shape(Fork *fork, PyObject *o)
     if (type == &PyCFunction_Type || type == &PyCMethod_Type) {
         return copy_builtin_method(fork, o);
     }
+    if (type == &PyCell_Type && PyCell_GET(o) != NULL) {
+        /* `self` in a model that a handler has wrapped: each branch has the handler of its own. */
+        PyObject *met = recall(fork, PyCell_GET(o));
+        if (met != NULL && met != PyCell_GET(o)) {
+            return copy_cell(fork, o);
+        }
+    }
     /* What is held from one place only is held from here, and not from outside. */
     int outside = Py_REFCNT(o) == 1 ? 0 : outside_has(fork->outside, o);
     if (outside != 0) {
@@ -1312,6 +1319,37 @@ failed:
     return NULL;
 }
 
+/* A handler that is copied, and that one of the frames knows as a global: it would go on to read the
+   one that it had before. -1 with CaptureError, or 0. */
+static int
+check_globals(PyObject **frames, Py_ssize_t n, PyObject *handler)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *gen = frames[i];
+        while (gen != NULL && PyGen_CheckExact(gen) &&
+               compat_gen_is_suspended((PyGenObject *)gen)) {
+            Frame *frame = compat_gen_frame((PyGenObject *)gen);
+            PyObject *names = compat_frame_code(frame)->co_names;
+            for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(names); k++) {
+                PyObject *name = PyTuple_GET_ITEM(names, k);
+                PyObject *value = PyDict_GetItemWithError(frame->f_globals, name);
+                if (value == handler) {
+                    PyErr_Format(err_capture,
+                                 "the handler %R is the global %R, which branches would share; "
+                                 "pass it to the model as an argument, or make it inside",
+                                 handler, name);
+                    return -1;
+                }
+                if (value == NULL && PyErr_Occurred()) {
+                    return -1;
+                }
+            }
+            gen = frame->stacktop > 0 ? frame->localsplus[frame->stacktop - 1] : NULL;
+        }
+    }
+    return 0;
+}
+
 int
 fork_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *outside,
                  PyObject *kept, int tensors, PyObject **frames_out, PyObject **ambient_out)
@@ -1341,6 +1379,12 @@ fork_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObject *o
             goto done;
         }
         PyTuple_SET_ITEM(copied, i, c);
+        if (c != handler && met == NULL) {
+            int handed = outside_has(outside, handler);
+            if (handed < 0 || (handed && check_globals(frames, n, handler) < 0)) {
+                goto done;
+            }
+        }
     }
     for (; done < n; done++) {
         PyObject *frame = frames[done];

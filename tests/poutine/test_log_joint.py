@@ -97,3 +97,16 @@ def test_the_first_handler_conditions_and_weighs_in_its_own_branch(order, captur
     for a, b, first, second in leaves:
         assert first == pytest.approx(log_prob(1.0, float(a), 1.0))
         assert second == pytest.approx(log_prob(0.0, float(b), 2.0))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_model_that_was_wrapped_outside_reads_the_log_joint_of_its_branch(order, capture):
+    def body():
+        x = 0
+        for i in range(3):
+            x += yield cp.sample(f"x{i}", dist.Flip(0.25 if x else 0.5))
+
+    wrapped = LogJointMessenger2(DATA)(body)
+    posterior = cp.infer.enumerate(wrapped, order=order, capture=capture)()
+    for execution in posterior.most_probable(8):
+        assert float(execution.value) == pytest.approx(execution.log_weight, abs=1e-5)
