@@ -141,6 +141,7 @@ def _named_tuple(x: Any) -> Parts:
     return tuple(x), tuple(getattr(x, "__dict__", {}).items())
 
 
+_BORN = vars(Messenger)["_born"]  # says when a handler was made, and nothing of what it will do
 _UNREAD = (set, collections.deque, collections.OrderedDict, collections.defaultdict)
 
 
@@ -166,12 +167,12 @@ def _of_instances(cls: type) -> Rule:
         member
         for ancestor in cls.__mro__
         for member in vars(ancestor).values()
-        if type(member) is types.MemberDescriptorType
+        if type(member) is types.MemberDescriptorType and member is not _BORN
     )
     for base, items in ((list, _items_of_list), (dict, _items_of_dict)):
         if issubclass(cls, base):
             return STATE, functools.partial(_with_items, items, slots)
-    left_out = frozenset({"_version", "_born"} if issubclass(cls, Messenger) else ())
+    left_out = frozenset({"_version"} if issubclass(cls, Messenger) else ())
     frozen = getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
     return INSTANCE, (slots, left_out, bool(frozen))
 

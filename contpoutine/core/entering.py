@@ -19,7 +19,7 @@ from contpoutine.errors import CaptureError, HandlerStateError
 CLOCK = itertools.count(1)
 """Says of two things which one was made first."""
 
-NO_STATE = frozenset({"_given", "_version", "_born"})
+NO_STATE = frozenset({"_given", "_version"})
 
 
 class Entered:
@@ -34,7 +34,9 @@ class Entered:
 
     def meet(self, handler: Any, afresh: bool) -> None:
         """The handler is being entered. `afresh`: it may reset its state when it is."""
-        if handler._born > self.began or type(handler).__module__.startswith("contpoutine."):
+        if getattr(handler, "_born", 0) > self.began or type(handler).__module__.startswith(
+            "contpoutine."
+        ):
             return  # made by the computation itself, or one of the library's, which begin afresh
         if handler.fork_shared or not handler.__dict__.keys() - NO_STATE:
             return

@@ -58,6 +58,10 @@ class Messenger(metaclass=_MessengerType):
     ['x', 'y']
     """
 
+    # When it was made, by a clock of the process, is no part of its state: not in its `__dict__`.
+    __slots__ = ("__dict__", "__weakref__", "_born")
+    _born: int
+
     _given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 
     fork_shared: ClassVar[bool] = False
@@ -75,7 +79,8 @@ class Messenger(metaclass=_MessengerType):
     """How often the handler was entered. A branch that is suspended inside a handler which another
     branch has entered meanwhile cannot go on from there, and is replayed."""
 
-    _born = 0
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__  # and not when it was made: a copy is another handler
 
     def __enter__(self) -> Self:
         if not self.fork_constant:

@@ -625,6 +625,14 @@ is_waiting(PyObject *o)
            ((Message *)perform_message(o))->performed == 1;
 }
 
+/* May somebody read the frame's locals through a frame object? One that only the frame itself still
+   refers to was looked at once, and is nobody's any more. */
+static int
+is_looked_at(Frame *frame)
+{
+    return frame->frame_obj != NULL && Py_REFCNT(frame->frame_obj) > 1;
+}
+
 static int
 put_frame(Key *key, PyGenObject *gen)
 {
@@ -654,11 +662,11 @@ put_frame(Key *key, PyGenObject *gen)
     }
     for (int i = 0; i < frame->stacktop; i++) {
         PyObject *held = frame->localsplus[i];
-        if (i < code->co_nlocalsplus && mask != NULL && !mask[i] && frame->frame_obj == NULL) {
+        if (i < code->co_nlocalsplus && mask != NULL && !mask[i] && !is_looked_at(frame)) {
             continue;
         }
         int unread = i < code->co_nlocalsplus && mask != NULL && mask[i] == CELL_ONLY &&
-                     frame->frame_obj == NULL && held != NULL && PyCell_Check(held) &&
+                     !is_looked_at(frame) && held != NULL && PyCell_Check(held) &&
                      Py_REFCNT(held) == 1;
         int rc = unread                             ? put_tag(key, '_')
                  : held != NULL && is_waiting(held) ? put_tag(key, 'P')
@@ -694,7 +702,7 @@ key_drops_value(PyObject *o)
     if (mask == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
-    return mask[code->co_nlocalsplus] && frame->frame_obj == NULL;
+    return mask[code->co_nlocalsplus] && !is_looked_at(frame);
 }
 
 /* Is the object on the value stack? `n += yield ...` reads `n` before it waits. */
