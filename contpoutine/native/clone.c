@@ -1617,10 +1617,36 @@ silence_frames(PyObject **frames, Py_ssize_t n)
     reaper_run(&r, NULL);
 }
 
+int
+holds_atoms_only(PyObject *o)
+{
+    PyGenObject *gen = (PyGenObject *)o;
+    if (!PyGen_CheckExact(o) || !compat_gen_is_suspended(gen) ||
+        gen->gi_exc_state.exc_value != NULL) {
+        return 0;
+    }
+    Frame *frame = compat_gen_frame(gen);
+    if (frame->f_locals != NULL) {
+        return 0;
+    }
+    for (int i = 0; i < frame->stacktop; i++) {
+        PyObject *held = frame->localsplus[i];
+        if (held != NULL && !is_atomic(held) && Py_TYPE(held) != &PyRangeIter_Type) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 void
 discard_frame(PyObject *frame)
 {
     if (frame == NULL) {
+        return;
+    }
+    if (holds_atoms_only(frame)) {
+        silence((PyGenObject *)frame);
+        Py_DECREF(frame);
         return;
     }
     message_quiet(+1);

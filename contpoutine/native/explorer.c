@@ -1151,25 +1151,6 @@ is_computed(Message *msg)
            PyTuple_GET_ITEM(values, 0) == msg->field[F_VALUE];
 }
 
-/* Does a suspended frame hold nothing but atoms, so that there is nothing to watch in it? */
-int
-holds_atoms_only(PyObject *o)
-{
-    PyGenObject *gen = (PyGenObject *)o;
-    if (!PyGen_CheckExact(o) || !compat_gen_is_suspended(gen) ||
-        gen->gi_exc_state.exc_value != NULL) {
-        return 0;
-    }
-    Frame *frame = compat_gen_frame(gen);
-    for (int i = 0; i < frame->stacktop; i++) {
-        PyObject *held = frame->localsplus[i];
-        if (held != NULL && !is_atomic(held) && Py_TYPE(held) != &PyRangeIter_Type) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
 /* More suspended functions than these are not kept: a stack takes some kilobytes. */
 #define MOST_BRIDGED 1024
 

@@ -51,7 +51,6 @@ int weigh(PyObject *driver, Message *msg, double *weight, int *bounded);
 int scale_for(PyObject *driver, Message *msg, double *scale, int *bounded);
 int choices_at(Message *msg, PyObject **values, PyObject **log_probs, PyObject **offered);
 void blame(PyObject *driver, Message *msg);
-int holds_atoms_only(PyObject *o);
 PyObject *recorded_values(PyObject *values);
 PyObject *value_for_model(PyObject *driver, PyObject *values, int mutable, Message *msg, int pick);
 

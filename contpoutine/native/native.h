@@ -95,6 +95,8 @@ int fork_computation(PyObject **frames, Py_ssize_t n, PyObject *ambient, PyObjec
 PyObject *fork_frame(PyObject *frame, PyObject *outside, int alone, int *aliased);
 /* 1 if branches share `o` as it is, by the rule for its type; 0 if not, -1 on error. */
 int is_shared(PyObject *o);
+/* Does a suspended frame hold nothing but atoms and ranges? Then nothing in it can change or run. */
+int holds_atoms_only(PyObject *o);
 /* Drop suspended frames without running anything of the model. Steals the reference. */
 void discard_frame(PyObject *frame);
 /* Nothing of these frames runs any more, nor what only they hold. */
