@@ -11,6 +11,8 @@ from contpoutine import poutine
 from contpoutine.errors import CircularQueryError, DistributionError
 from contpoutine.infer.nested import is_frozen
 
+# By replay a question that is asked once is still run again for each resumption inside of it.
+counts_runs = pytest.mark.clones("counts how often a model runs, which replay does for its living")
 native_only = pytest.mark.skipif(
     not cp.capabilities().native, reason="questions are told apart by state keys, which C reads"
 )
@@ -115,6 +117,7 @@ def log():
 
 
 @native_only
+@counts_runs
 def test_an_equal_question_is_asked_once(log):
     def model():
         for _ in range(3):
@@ -130,6 +133,7 @@ def test_an_equal_question_is_asked_once(log):
 
 
 @native_only
+@counts_runs
 def test_questions_that_differ_in_a_type_a_value_or_an_option_are_asked_each(log):
     def model():
         yield cp.sample("a", dist.Flip(0.5))
@@ -212,6 +216,7 @@ def failing():
 
 
 @native_only
+@counts_runs
 def test_a_question_that_failed_is_asked_again():
     def model():
         for _ in range(2):
