@@ -563,12 +563,14 @@ def plainly(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     """
     if _look_for_foreign:
         foreign()  # from now on it hears of that library's sites
-    machine_runs(+1)
+    # Inside a bridged function a machine runs already, and this frame may be given up unfinished.
+    change = 1 if BRIDGE.get() is None else 0
+    machine_runs(change)
     try:
         value = model(*args, **kwargs)
         check_dropped()
     finally:
-        machine_runs(-1)
+        machine_runs(-change)
     if type(value) is Message and not value.performed:
         bool(value)  # refused: the request is not its value
     return value
