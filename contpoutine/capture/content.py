@@ -36,7 +36,7 @@ from collections.abc import Callable
 from typing import Any
 
 from contpoutine.capture import ownership
-from contpoutine.capture.instances import copier
+from contpoutine.capture.instances import copier, is_held_apart
 from contpoutine.core.continuation import Activation, Continuation, Origin
 from contpoutine.core.handler import Mark
 from contpoutine.core.messenger import Messenger
@@ -51,12 +51,15 @@ MAX_BYTES = 4096
 
 
 def _reduced(x: Any) -> Parts:
-    parts = x.__reduce__()
+    parts = x.__reduce_ex__(4)
     return tuple(parts) if isinstance(parts, tuple) else (parts,)
 
 
 def _attributes(x: Any) -> Parts:
-    return tuple(vars(x).items())
+    attributes = getattr(x, "__dict__", None)
+    if attributes is None:
+        return ()
+    return (attributes,) if is_held_apart(attributes) else tuple(attributes.items())
 
 
 def _viewed(x: Any) -> Parts:
@@ -87,6 +90,8 @@ _RULES: dict[type, Rule] = {
         (VALUE, _reduced),
     ),
     slice: (VALUE, _reduced),
+    types.GenericAlias: (VALUE, lambda x: (x.__origin__, x.__args__, x.__unpacked__)),
+    types.UnionType: (VALUE, lambda x: x.__args__),
     **dict.fromkeys(ownership.WORD_BY_WORD, (WORDS, None)),
     type(iter(ownership._Sequence())): (WORDS, None),
     type(iter(range(2**70))): (STATE, _reduced),
@@ -138,7 +143,7 @@ def _said(x: Any) -> Parts:
 
 
 def _named_tuple(x: Any) -> Parts:
-    return tuple(x), tuple(getattr(x, "__dict__", {}).items())
+    return tuple(x), _attributes(x)
 
 
 _BORN = vars(Messenger)["_born"]  # says when a handler was made, and nothing of what it will do
@@ -173,8 +178,14 @@ def _of_instances(cls: type) -> Rule:
         if issubclass(cls, base):
             return STATE, functools.partial(_with_items, items, slots)
     left_out = frozenset({"_version"} if issubclass(cls, Messenger) else ())
-    frozen = getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
-    return INSTANCE, (slots, left_out, bool(frozen))
+    return INSTANCE, (slots, left_out, _is_value(cls))
+
+
+def _is_value(cls: Any) -> bool:
+    """Is one instance as good as an equal one? A frozen dataclass is, unless it compares by which
+    it is; a class that only derives from one can have attributes that change."""
+    params = vars(cls).get("__dataclass_params__")
+    return params is not None and params.frozen and cls.__eq__ is not object.__eq__
 
 
 def _items_of_list(x: Any) -> Parts:
@@ -192,7 +203,7 @@ def _with_items(items: Callable[[Any], Parts], slots: Parts, x: Any) -> Parts:
             held.append((slot.__get__(x, type(x)),))
         except AttributeError:
             held.append(())
-    return items(x), tuple(held), tuple(getattr(x, "__dict__", {}).items())
+    return items(x), tuple(held), _attributes(x)
 
 
 # --- torch and NumPy, where the program has imported them -----------------------------------------
@@ -237,11 +248,7 @@ def _tensor(x: Any) -> Parts | None:
     raw = x.detach().clone(memory_format=torch.contiguous_format).resolve_conj().resolve_neg()
     content = raw.reshape(-1).view(torch.uint8).numpy().tobytes()
     layout = (str(x.dtype), tuple(x.shape), x.stride(), x.storage_offset())
-    return x.untyped_storage().data_ptr(), type(x), layout, content, x._base, _extra(x)
-
-
-def _extra(x: Any) -> Parts:
-    return tuple(getattr(x, "__dict__", {}).items())
+    return x.untyped_storage().data_ptr(), type(x), layout, content, x._base, _attributes(x)
 
 
 def _array(x: Any) -> Parts | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ from contpoutine.errors import CaptureError
 
 Copy = Callable[[Any, Any], Any]
 
+_OF_THE_OBJECT = 4  # references: the object's, the caller's, the argument's, getrefcount's
 _HEAP, _IMMUTABLE = 1 << 9, 1 << 8  # Py_TPFLAGS_HEAPTYPE, Py_TPFLAGS_IMMUTABLETYPE
 
 
@@ -101,7 +103,8 @@ def _is_written_in_python(cls: type) -> bool:
 
 
 def _is_frozen(cls: type) -> bool:
-    return bool(getattr(getattr(cls, "__dataclass_params__", None), "frozen", False))
+    params = vars(cls).get("__dataclass_params__")  # of its own: a class derived from it may change
+    return params is not None and bool(params.frozen)
 
 
 def _copy(builtin: Any, slots: list[Any], frozen: bool, old: Any, memo: Any) -> Any:
@@ -143,17 +146,32 @@ def _copy_slots(old: Any, fresh: Any, slots: list[Any], memo: Any) -> None:
 def _unchanged(old: Any, slots: list[types.MemberDescriptorType], memo: Any) -> bool:
     """Is all that a frozen dataclass holds shared? Then it is shared itself, like a tuple."""
     values = [slot.__get__(old, type(old)) for slot in slots]
-    values += getattr(old, "__dict__", {}).values()
+    attributes = getattr(old, "__dict__", {})
+    if is_held_apart(attributes):
+        return False
+    values += attributes.values()
     return all(memo(value) is value for value in values)
 
 
 def copy_attributes(old: Any, fresh: Any, memo: Any) -> None:
     """What lies in the `__dict__` of an object, where it has one."""
     attributes = getattr(old, "__dict__", None)
-    if attributes:
+    if attributes is not None and is_held_apart(attributes):
+        try:
+            object.__setattr__(fresh, "__dict__", memo(attributes))
+        except (AttributeError, TypeError):
+            raise CaptureError("its __dict__ is held from elsewhere too") from None
+    elif attributes:
         into = fresh.__dict__
         for name, value in attributes.items():
             into[name] = memo(value)
+
+
+def is_held_apart(attributes: Any) -> bool:
+    """Is the `__dict__` of an object held by somebody else too, as by `d = vars(x)`?
+
+    Then it is a dict with an alias. The caller asks with a local of its own, which counts."""
+    return sys.getrefcount(attributes) > _OF_THE_OBJECT
 
 
 def copy_key(key: Any, memo: Any) -> Any:

@@ -7,7 +7,8 @@ not be cloned and run for each branch that returns through them: the answer of t
 others (`native/returns.c`).
 
 The invariant: an instruction that could call anything, touch anything but the frame's own locals
-and stack, jump, or yield again is not on the list below, and its frame is run as ever.
+and stack, jump, or yield again is not on the list below, and its frame is run as ever. Nor may
+the arithmetic be inside a `try`: its handler would return what this reading does not see.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def reads_before_return(code: CodeType, lasti: int) -> tuple[int, ...] | None:
     for instruction in instructions:
         if instruction.offset >= lasti and instruction.opname == "RESUME":
             break
+    guarded = _guarded(code)
     read: dict[int, None] = {}
     written: set[int] = set()
     for instruction in instructions:
@@ -51,7 +53,7 @@ def reads_before_return(code: CodeType, lasti: int) -> tuple[int, ...] | None:
         if name in _END:
             ends_well = name != "RETURN_CONST" or type(instruction.argval) in PLAIN
             return tuple(read) if ends_well else None
-        if instruction.is_jump_target:
+        if instruction.is_jump_target or any(instruction.offset in span for span in guarded):
             return None
         if name in _READ:
             loads, stores = [arg], []
@@ -74,3 +76,14 @@ def reads_before_return(code: CodeType, lasti: int) -> tuple[int, ...] | None:
         read.update(dict.fromkeys(i for i in loads if i not in written))
         written.update(stores)
     return None
+
+
+def _guarded(code: CodeType) -> list[range]:
+    """Where an exception is handled. From 3.12 on an entry of the compiler's own covers each
+    generator, to turn a StopIteration into an error; that handles nothing."""
+    names = {i.offset: i.opname for i in dis.get_instructions(code)}
+    return [
+        range(entry.start, entry.end)
+        for entry in dis._parse_exception_table(code)  # type: ignore[attr-defined]
+        if names.get(entry.target) != "CALL_INTRINSIC_1"
+    ]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from contpoutine.core.ambient import AMBIENT
@@ -91,7 +91,7 @@ def is_frozen(value: Any) -> bool:
     >>> is_frozen((1, "a", None)), is_frozen((1, []))
     (True, False)
     """
-    kind = type(value)
+    kind: Any = type(value)
     if kind in _PLAIN or isinstance(value, enum.Enum | type):
         return True
     if isinstance(value, tuple):
@@ -99,6 +99,8 @@ def is_frozen(value: Any) -> bool:
         return plain and all(map(is_frozen, value))
     if kind is frozenset:
         return all(map(is_frozen, value))
-    if is_dataclass(kind) and kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        return all(is_frozen(getattr(value, field.name)) for field in fields(kind))
+    params = vars(kind).get("__dataclass_params__")  # a class that derives from it may change
+    if params is not None and params.frozen and kind.__eq__ is not object.__eq__:
+        held = [getattr(value, field.name) for field in fields(kind)]
+        return all(map(is_frozen, (*held, *getattr(value, "__dict__", {}).values())))
     return False

@@ -544,11 +544,16 @@ copy_function(Fork *fork, PyObject *o)
         (f->func_dict == NULL || PyDict_GET_SIZE(f->func_dict) == 0)) {
         return Py_NewRef(o);
     }
-    PyObject *from[4] = {f->func_closure, f->func_defaults, f->func_kwdefaults, f->func_dict};
-    PyObject *to[4] = {NULL, NULL, NULL, NULL};
+    /* Annotations are a dict once they were looked at. */
+    PyObject *annotations = f->func_annotations != NULL && PyDict_CheckExact(f->func_annotations)
+                                ? f->func_annotations
+                                : NULL;
+    PyObject *from[5] = {f->func_closure, f->func_defaults, f->func_kwdefaults, f->func_dict,
+                         annotations};
+    PyObject *to[5] = {NULL, NULL, NULL, NULL, NULL};
     PyObject *result = NULL;
-    for (int i = 0; i < 4; i++) {
-        if (from[i] == NULL || (i >= 2 && PyDict_GET_SIZE(from[i]) == 0)) {
+    for (int i = 0; i < 5; i++) {
+        if (from[i] == NULL || (i >= 2 && !changed && PyDict_GET_SIZE(from[i]) == 0)) {
             continue;
         }
         if (i >= 2 && !changed) { /* a dict of its own: copied only if a value in it is owned */
@@ -583,22 +588,23 @@ copy_function(Fork *fork, PyObject *o)
         goto done;
     }
     PyFunctionObject *g = (PyFunctionObject *)fresh;
-    PyObject **place[4] = {&g->func_closure, &g->func_defaults, &g->func_kwdefaults, &g->func_dict};
-    for (int i = 0; i < 4; i++) {
+    PyObject **place[5] = {&g->func_closure, &g->func_defaults, &g->func_kwdefaults, &g->func_dict,
+                           &g->func_annotations};
+    Py_XSETREF(g->func_annotations, Py_XNewRef(f->func_annotations));
+    for (int i = 0; i < (annotations == NULL ? 4 : 5); i++) {
         PyObject *value = to[i] != NULL ? to[i] : from[i];
         Py_XSETREF(*place[i], Py_XNewRef(value));
     }
     Py_XSETREF(g->func_name, Py_NewRef(f->func_name));
     Py_XSETREF(g->func_doc, Py_XNewRef(f->func_doc));
     Py_XSETREF(g->func_module, Py_XNewRef(f->func_module));
-    Py_XSETREF(g->func_annotations, Py_XNewRef(f->func_annotations));
     if (remember(fork, o, fresh) < 0) {
         Py_DECREF(fresh);
         goto done;
     }
     result = fresh;
 done:
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         Py_XDECREF(to[i]);
     }
     return result;

@@ -406,6 +406,16 @@ put_list(Key *key, PyObject *o)
     return 0;
 }
 
+/* The hash that a container keeps for a member: it finds the member by that, whatever became of
+   the member since. Atoms and what is hashed by its address have one hash for ever. */
+static int
+put_kept_hash(Key *key, PyObject *member, Py_hash_t hash)
+{
+    return is_atomic(member) || Py_TYPE(member)->tp_hash == PyBaseObject_Type.tp_hash
+               ? 0
+               : put_raw(key, &hash, sizeof(hash));
+}
+
 /* In the order of insertion, which a model can see. */
 static int
 put_dict(Key *key, PyObject *o)
@@ -416,6 +426,10 @@ put_dict(Key *key, PyObject *o)
     Py_ssize_t at = 0;
     PyObject *name, *value;
     while (PyDict_Next(o, &at, &name, &value)) {
+        PyDictKeysObject *keys = ((PyDictObject *)o)->ma_keys;
+        if (!DK_IS_UNICODE(keys) && put_kept_hash(key, name, DK_ENTRIES(keys)[at - 1].me_hash) < 0) {
+            return -1;
+        }
         if (key_put(key, name) < 0 || key_put(key, value) < 0) {
             return -1;
         }
@@ -423,12 +437,13 @@ put_dict(Key *key, PyObject *o)
     return 0;
 }
 
-/* Place by place, holes included: the order of a set depends on its history. */
+/* Place by place, holes included: the order of a set depends on its history, and which member it
+   pops next on where it popped last. */
 static int
 put_set(Key *key, PyObject *o)
 {
     PySetObject *set = (PySetObject *)o;
-    Py_ssize_t shape[2] = {set->mask, set->fill};
+    Py_ssize_t shape[3] = {set->mask, set->fill, set->finger};
     if (put(key, Py_IS_TYPE(o, &PySet_Type) ? 'S' : 'Z', shape, sizeof(shape)) < 0) {
         return -1;
     }
@@ -437,8 +452,26 @@ put_set(Key *key, PyObject *o)
         if (member == NULL) {
             continue;
         }
-        if (put_size(key, 'p', i) < 0 ||
-            (set->table[i].hash == -1 ? put_tag(key, '0') : key_put(key, member)) < 0) {
+        int is_hole = set->table[i].hash == -1;
+        if (put_size(key, 'p', i) < 0 || (is_hole ? put_tag(key, '0') : key_put(key, member)) < 0 ||
+            (!is_hole && put_kept_hash(key, member, set->table[i].hash) < 0)) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* As the compiler leaves them they are a tuple, of types above all, which are new in each run; they
+   become a dict when they are looked at or changed. */
+static int
+put_annotations(Key *key, PyObject *annotations)
+{
+    if (annotations == NULL || !PyTuple_CheckExact(annotations)) {
+        return key_put(key, annotations);
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(annotations); i++) {
+        PyObject *item = PyTuple_GET_ITEM(annotations, i);
+        if ((is_atomic(item) ? key_put(key, item) : put_tag(key, '?')) < 0) {
             return -1;
         }
     }
@@ -450,8 +483,9 @@ put_function(Key *key, PyObject *o)
 {
     PyFunctionObject *f = (PyFunctionObject *)o;
     PyObject *parts[] = {f->func_code,     f->func_name,       f->func_qualname, f->func_closure,
-                         f->func_defaults, f->func_kwdefaults, f->func_dict};
-    if (put_address(key, 'U', f->func_globals) < 0) {
+                         f->func_defaults, f->func_kwdefaults, f->func_dict,     f->func_doc,
+                         f->func_module};
+    if (put_annotations(key, f->func_annotations) < 0 || put_address(key, 'U', f->func_globals) < 0) {
         return -1;
     }
     return put_items(key, parts, sizeof(parts) / sizeof(parts[0]));
@@ -810,6 +844,13 @@ put_slots_and_dict(Key *key, PyObject *o, PyObject *how)
     PyObject *dict = PyObject_GenericGetDict(o, NULL);
     if (dict == NULL) {
         return -1;
+    }
+    if (Py_REFCNT(dict) > 2) { /* `vars(o)`: somebody else can change it */
+        int again = met(key, dict);
+        if (again != 0) {
+            Py_DECREF(dict);
+            return again < 0 ? -1 : put_tag(key, '.');
+        }
     }
     Py_ssize_t at = 0;
     PyObject *name, *value;
