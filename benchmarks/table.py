@@ -20,7 +20,9 @@ def duration(seconds: float) -> str:
 def three_digits(number: float) -> str:
     if number >= 99.95:
         return f"{number:,.0f}"
-    return f"{number:.1f}" if number >= 9.995 else f"{number:.2f}"
+    if number >= 9.995:
+        return f"{number:.1f}"
+    return f"{number:.2f}" if number >= 0.0995 or number == 0.0 else f"{number:.2g}"
 
 
 def block(result: Result) -> Iterator[str]:

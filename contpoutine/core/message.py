@@ -267,6 +267,14 @@ def pure_sample(
         msg["args"] = args
     if kwargs:
         msg["kwargs"] = kwargs
+        if hasattr(fn, "log_prob") and kwargs.keys() - {"sample_shape"}:
+            key = next(iter(kwargs.keys() - {"sample_shape"}))
+            msg.perform()
+            raise TypeError(
+                f"sample({name!r}, ...) has no keyword {key!r}. It takes obs=, a value that was "
+                f"observed, and infer=; others are for a function that draws, and this is a "
+                f"distribution: {fn!r}"
+            )
     if obs is not None:
         msg["value"], msg["is_observed"] = obs, True
     if infer is not None:

@@ -374,6 +374,11 @@ class Unit(FiniteDistribution[tuple[()]]):
     fork_shared = True  # nothing in it can change
 
     def __new__(cls, log_factor: SupportsFloat | torch.Tensor) -> Self:
+        if log_factor is True or log_factor is False:
+            raise DistributionError(
+                f"a log-factor is a number, and this one is {log_factor}. A condition is written "
+                f"`yield factor(name, 0.0 if condition else -math.inf)`."
+            )
         weight = log_factor if type(log_factor) is float else _total(log_factor)
         if not weight < math.inf:
             raise BadWeightError(

@@ -3,7 +3,8 @@
 A model that reasons about another reasoner runs `infer.enumerate(other)(args)` and samples from the
 marginal that it gives. On a thousand paths it asks the same question a thousand times. So while an
 outermost query runs, the answers of the queries inside of it are kept by what was asked: the model,
-its arguments and the options, by content, as a state key tells them (`native/state_key.c`).
+its arguments, the globals that it reads and the options, by content, as a state key tells them
+(`native/state_key.c`).
 
 The invariant: an answer serves a second question only if nobody can tell. The question has a key;
 no handler of an outer model sees the sites of the inner one; nothing was drawn at random; and what
@@ -13,9 +14,11 @@ the answer holds cannot be changed.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import fields
+from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from contpoutine.core.ambient import AMBIENT
@@ -78,11 +81,46 @@ def _question(
     model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: tuple[Any, ...]
 ) -> Any:
     """What is asked, as a key; None where something in it has no content to go by."""
+    read = tuple(_globals_read(model, *args, *kwargs.values()))
     try:
-        key = provider().state_key([], (), None, (model, args, kwargs, options))
+        key = provider().state_key([], (), None, (model, args, kwargs, options, read))
     except CaptureError:
         return None
     return key if key.why_unique is None else None
+
+
+def _globals_read(*roots: Any) -> Iterator[Any]:
+    """The values of globals that these functions name, and those that they name, and so on.
+
+    A state key knows a function by its code and by what it closes over. A global that a model
+    changes between two questions makes them two.
+    """
+    seen: set[int] = set()
+    found = list(roots)
+    while found:
+        fn = found.pop()
+        fn = getattr(fn, "func", getattr(fn, "__func__", fn))  # of a partial, of a bound method
+        if not isinstance(fn, FunctionType) or id(fn) in seen:
+            continue
+        seen.add(id(fn))
+        space = fn.__globals__
+        for name in _names(fn.__code__):
+            value = space.get(name)
+            if isinstance(value, FunctionType):
+                found.append(value)
+            elif value is not None and not isinstance(value, ModuleType | type):
+                yield value
+        for cell in fn.__closure__ or ():
+            try:
+                found.append(cell.cell_contents)
+            except ValueError:  # empty
+                continue
+
+
+@functools.lru_cache(maxsize=1024)
+def _names(code: CodeType) -> tuple[str, ...]:
+    inner = [name for part in code.co_consts if isinstance(part, CodeType) for name in _names(part)]
+    return tuple(dict.fromkeys([*code.co_names, *inner]))
 
 
 def is_frozen(value: Any) -> bool:

@@ -719,6 +719,22 @@ message_repr(PyObject *self)
 
 /* --- building ------------------------------------------------------------------------------- */
 
+/* A keyword that is none of ours goes on to a function that draws. A distribution takes none, and a
+   misspelt `obs=` would be an observation that is never made. */
+static int
+check_keyword(PyObject *name, PyObject *fn, PyObject *key)
+{
+    if (!PyObject_HasAttrString(fn, "log_prob") ||
+        PyUnicode_CompareWithASCIIString(key, "sample_shape") == 0) {
+        return 0;
+    }
+    PyErr_Format(PyExc_TypeError,
+                 "sample(%R, ...) has no keyword %R. It takes obs=, a value that was observed, and "
+                 "infer=; others are for a function that draws, and this is a distribution: %R",
+                 name, key, fn);
+    return -1;
+}
+
 static PyObject *
 message_new(PyTypeObject *Py_UNUSED(type), PyObject *args, PyObject *kwargs)
 {
@@ -800,7 +816,8 @@ message_sample(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n,
             if (msg->field[F_KWARGS] == NULL && (msg->field[F_KWARGS] = PyDict_New()) == NULL) {
                 goto failed;
             }
-            if (PyDict_SetItem(msg->field[F_KWARGS], key, value) < 0) {
+            if (PyDict_SetItem(msg->field[F_KWARGS], key, value) < 0 ||
+                check_keyword(args[0], args[1], key) < 0) {
                 goto failed;
             }
         }

@@ -358,3 +358,13 @@ def test_torch_functions_are_refused_by_a_protocol_that_needs_no_torch(messages)
     x = messages.sample("x", None)
     with pytest.raises(UnperformedEffectError, match="yield"):
         messages.type.__torch_function__(None, (), (x,), {})
+
+
+def test_a_misspelt_keyword_of_a_distribution_is_refused(messages):
+    class Coin:
+        def log_prob(self, value):
+            return 0.0
+
+    with pytest.raises(TypeError, match=r"no keyword 'observed'. It takes obs="):
+        messages.sample("x", Coin(), observed=True)
+    assert messages.sample("x", Coin(), sample_shape=(2,)).perform() is None
