@@ -84,6 +84,16 @@ class ClauseError(ContpoutineError, TypeError):
     """A clause of a control handler does not take the arguments that clauses are given."""
 
 
+class LiftError(ContpoutineError, TypeError):
+    """An ordinary function cannot be rewritten as a generator.
+
+    Attributes:
+        notes: each place that stands in the way, with file and line, and why.
+    """
+
+    notes: tuple[str, ...] = ()
+
+
 # --- continuations --------------------------------------------------------------------------
 
 

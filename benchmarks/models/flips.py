@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 import contpoutine as cp
+import contpoutine.compat.pyro as direct
 import contpoutine.distributions as dist
 
 from ..case import Model, Posterior, Run
@@ -23,6 +24,13 @@ def contpoutine(n: int) -> Run:
     heads = 0
     for _ in range(n):
         heads += yield cp.sample("x", dist.Flip(0.5))
+    return heads
+
+
+def in_direct_style(n: int) -> Any:
+    heads = 0
+    for _ in range(n):
+        heads += direct.sample("x", dist.Flip(0.5))
     return heads
 
 
@@ -92,6 +100,10 @@ MODEL = Model(
     hand=hand,
     webppl="flips.wppl",
     pyro=in_pyro,
-    variants={"Bernoulli(0.5)": over_number, "Bernoulli(tensor)": over_tensor},
+    variants={
+        "lifted": cp.compat.to_generator(in_direct_style, strict=True),
+        "Bernoulli(0.5)": over_number,
+        "Bernoulli(tensor)": over_tensor,
+    },
     hand_torch=hand_torch,
 )

@@ -2,6 +2,7 @@
 
 `contpoutine.compat.pyro` has the names of Pyro for ordinary functions as models; `compat.bridge`
 runs models of the real pyro-ppl. Both perform effects that the handlers of this library see.
+`compat.to_generator` rewrites an ordinary function as the generator that yields its effects.
 """
 
 from __future__ import annotations
@@ -21,3 +22,11 @@ def _pyro() -> Any:
 
 
 register_foreign(_pyro)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "to_generator":  # it knows the primitives, which are further down the layers
+        from contpoutine.compat.lifting import to_generator
+
+        return to_generator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
