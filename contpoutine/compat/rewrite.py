@@ -20,6 +20,7 @@ from __future__ import annotations
 import ast
 import copy
 import functools
+import inspect
 import types
 import warnings
 from collections.abc import Callable, Iterator
@@ -250,6 +251,13 @@ class Rewriter(ast.NodeTransformer):
         if any(map(self._performs, bare)):
             raise Refused(node, "effects in the body of a class")
         return node
+
+    def visit_Return(self, node: ast.Return) -> Any:
+        if isinstance(node.value, ast.Call):
+            found, _ = self.names.look(node.value.func)
+            if inspect.isgeneratorfunction(found):
+                raise Refused(node, "it returns a generator model, to be run in its place")
+        return self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
         node.target = self.visit(node.target)
