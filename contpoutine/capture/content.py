@@ -244,6 +244,8 @@ def _tensor(x: Any) -> Parts | None:
         return None
     if getattr(x, "_is_view", bool)() and x._base is not None and x._base.requires_grad:
         return None
+    if x._base is None and x.untyped_storage().nbytes() > x.numel() * x.element_size():
+        return None  # there is more behind it, which `as_strided` reaches
     # A copy: what NumPy is lent can no longer be watched.
     raw = x.detach().clone(memory_format=torch.contiguous_format).resolve_conj().resolve_neg()
     content = raw.reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -190,6 +190,18 @@ def annotations_and_doc_of_a_function_change():
     return tuple(f.__annotations__.items()), f.__doc__
 
 
+def a_detached_view_has_more_behind_it():
+    import torch
+
+    whole = torch.zeros(2)
+    part = whole[0:1].detach()
+    if (yield flip("x")):
+        whole[1] = 7
+    del whole
+    yield flip("q")
+    return float(torch.as_strided(part, (2,), (1,), 0)[1])
+
+
 MODELS = [
     a_handler_returns_a_local_that_the_arithmetic_does_not_read,
     a_set_pops_from_where_it_popped_last,
@@ -204,6 +216,7 @@ MODELS = [
     two_instances_may_have_one_dict,
     the_empty_dict_of_a_function_is_its_own,
     annotations_and_doc_of_a_function_change,
+    a_detached_view_has_more_behind_it,
 ]
 
 
