@@ -112,6 +112,7 @@ def test_an_enumeration_with_a_clock_finds_the_same():
     assert columns(posterior) == columns(cp.infer.enumerate(flips)(6))
 
 
+@pytest.mark.clones("about the explorer in C")
 @in_c
 def test_the_notes_say_how_often_the_function_ran_again():
     (note,) = cp.infer.enumerate(flips)(3).notes
@@ -234,6 +235,7 @@ def test_a_batched_site_of_a_function_is_enumerated_element_by_element():
     assert marginal[True, 2, False] == pytest.approx(0.25 * 0.125)
 
 
+@pytest.mark.clones("about the explorer in C")
 @in_c  # a replay that the whole machine drives goes on with numbers of its own after the prefix
 def test_unnamed_random_numbers_are_the_same_in_each_branch():
     def model():

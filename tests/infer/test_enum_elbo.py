@@ -764,6 +764,7 @@ def test_merging_gives_the_same_loss_and_gradients():
             torch.testing.assert_close(one, other, rtol=0, atol=1e-8)
 
 
+@pytest.mark.clones("replay has no states to merge, and there are 2 ** 60 executions")
 @needs_keys
 def test_a_mixture_over_much_data_is_linear_in_the_data():
     ys = torch.linspace(-3.0, 3.0, 60, dtype=DOUBLE)
