@@ -10,6 +10,7 @@
 #   make sanitize core and capture under the address and undefined-behaviour sanitizers, and valgrind
 #   make fuzz     fork, resume, throw, close, trace and drop at random (SECONDS=60, SEED=1)
 #   make bench    the full benchmark, with WebPPL where node and npm are there
+#   make bench-merging  what merging equal states is worth, beside FlipPy, WebPPL and Pyro
 #   make build    compile contpoutine._native in place (done by the others when a C file changed)
 #   make clean    remove what the others made, the virtual environments last
 
@@ -31,7 +32,7 @@ SANITIZE = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-na
 
 LAWS ?= 100000
 
-.PHONY: demo test check bench matrix conformance laws leaks sanitize valgrind fuzz build clean
+.PHONY: demo test check bench bench-merging matrix conformance laws leaks sanitize valgrind fuzz build clean
 
 demo: $(BUILT)
 	$(PY) -m benchmarks --quick $(ARGS)
@@ -81,6 +82,9 @@ valgrind: $(BUILT)
 
 bench: $(BUILT) $(PEERS)
 	$(PY) -m benchmarks $(ARGS)
+
+bench-merging: $(BUILT) $(PEERS)
+	$(PY) -m benchmarks.merging $(ARGS)
 
 build: $(BUILT)
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Protocol
 
 from .case import Case, Posterior, Row
 from .systems.bare_replay import Census, searched
@@ -22,6 +23,12 @@ from .systems.room import Room
 
 SLOW = 1.0
 READABLE = 0.05
+
+
+class Labelled(Protocol):
+    @property
+    def label(self) -> str:
+        """How a table calls it."""
 
 
 class Disagreement(Exception):
@@ -68,20 +75,23 @@ def compare(case: Case, rooms: Iterable[Room], rounds: int) -> Result:
     agree(case, rows, [posterior for posterior, _ in first])
     say(f"{case.label}: {len(rows)} systems agree on {tree.leaves:,} leaves")
 
-    seconds = [[once] if once > SLOW else [] for _, once in first]
+    return Result(case, tree, timed(rows, [seconds for _, seconds in first], rounds))
+
+
+def timed(rows: Sequence[Row], first: Sequence[float], rounds: int) -> tuple[Timing, ...]:
+    """Paired rounds of rows whose first run took so long; ratios are to the first row."""
+    seconds = [[once] if once > SLOW else [] for once in first]
     for _ in range(rounds):
-        for row, (_, once), taken in zip(rows, first, seconds, strict=True):
+        for row, once, taken in zip(rows, first, seconds, strict=True):
             if once <= SLOW:
                 taken.append(row.run(max(1, math.ceil(READABLE / once)))[1])
-    base = seconds[0]
-    timings = (
-        Timing(row.name, tuple(taken), paired_ratio(taken, base))
+    return tuple(
+        Timing(row.name, tuple(taken), paired_ratio(taken, seconds[0]))
         for row, taken in zip(rows, seconds, strict=True)
     )
-    return Result(case, tree, tuple(timings))
 
 
-def agree(case: Case, rows: Sequence[Row], posteriors: Sequence[Posterior]) -> None:
+def agree(case: Labelled, rows: Sequence[Row], posteriors: Sequence[Posterior]) -> None:
     """Raise `Disagreement` unless all posteriors are equal, each to its system's tolerance."""
     reference = posteriors[0]
     for row, posterior in zip(rows, posteriors, strict=True):
@@ -105,4 +115,14 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-__all__ = ["CLONE", "Disagreement", "Result", "Timing", "compare", "say", "warm_up"]
+__all__ = [
+    "CLONE",
+    "Disagreement",
+    "Result",
+    "Timing",
+    "agree",
+    "compare",
+    "say",
+    "timed",
+    "warm_up",
+]
