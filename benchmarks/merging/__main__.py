@@ -36,7 +36,6 @@ def arguments() -> argparse.Namespace:
         metavar="NAME",
         help=f"compare with these only: {', '.join(PEERS)}",
     )
-    parser.add_argument("--short", action="store_true", help="a line for each main question")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
     parser.add_argument("--rounds", type=int, metavar="N", help="paired rounds (quick: 3, full: 7)")
     return parser.parse_args()
@@ -46,7 +45,7 @@ def questions(quick: bool) -> list[Question]:
     """All of them; the quick form leaves out what takes seconds."""
     return [
         chains.hidden_question(50, short=True),
-        *([] if quick else [chains.hidden_question(1000, loop=False)]),
+        *([] if quick else [chains.hidden_question(1000, with_flippy=False)]),
         chains.marginals_question(200 if quick else 1000, short=True),
         *([] if quick else [chains.marginals_question(2000)]),
         recursion.words_question(4 if quick else 5, short=True),
@@ -170,7 +169,8 @@ def main() -> int:
     finally:
         webppl.close()
     print("Medians of paired runs; a ratio is to the first line of its question.\n")
-    print(short(answers) if options.short else table(HEADER, rows(answers), {2, 3}))
+    print(table(HEADER, rows(answers), {2, 3}))
+    print(f"\nIn short:\n\n{short(answers)}")
     for peer, reason in absent.items():
         print(f"\n{peer} was not there: {reason}")
     if options.json:

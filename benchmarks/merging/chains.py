@@ -97,11 +97,13 @@ def absorbed_solved(money: int, goal: int, p: float) -> Posterior:
     return {True: wins, False: 1 - wins}
 
 
-def hidden_question(steps: int, *, loop: bool = True, short: bool = False) -> Question:
+def hidden_question(steps: int, *, with_flippy: bool = True, short: bool = False) -> Question:
+    """FlipPy's loops and helpers are recursion, which at T = 1,000 is too deep for Python."""
+    helper = flippy.entry("FlipPy, helper", "hidden_helper", steps)
+    loop = flippy.entry("FlipPy, loop", "hidden_loop", steps)
     entries: list[Entry] = [
         ours("merged", hidden, steps, merge=True, tolerance=EXACT),
-        flippy.entry("FlipPy, helper", "hidden_helper", steps),
-        *([flippy.entry("FlipPy, loop", "hidden_loop", steps)] if loop else []),
+        *([helper, loop] if with_flippy else []),
         webppl.entry("WebPPL, nested by hand", "hidden", steps),
         by_hand("forward-backward, torch", lambda: last_state(steps), EXACT),
     ]

@@ -7,7 +7,7 @@ every question is contpoutine's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import contpoutine as cp
@@ -47,7 +47,7 @@ class Answer:
     """A question and how long each of its rows took."""
 
     question: Question
-    timings: tuple[Timing, ...] = field(default=())
+    timings: tuple[Timing, ...]
 
 
 def ours(

@@ -36,11 +36,13 @@ def together(asked: Question) -> None:
     agree(kept, rows, [row.run(1)[0] for row in rows])
 
 
+@pytest.mark.clones("loops without end take minutes by replay")
 @pytest.mark.parametrize("asked", SMALL, ids=[asked.label for asked in SMALL])
 def test_all_rows_of_a_question_agree(asked: Question) -> None:
     together(asked)
 
 
+@pytest.mark.clones("hundreds of queries, each by replay")
 def test_the_nested_listeners_agree_with_a_search_by_pyros_queue() -> None:
     together(hyperbole.question())
 
