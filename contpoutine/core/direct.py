@@ -17,6 +17,7 @@ from contpoutine.core.handler import Mark
 from contpoutine.core.machine import (
     default_value,
     is_decided,
+    move_stream,
     not_seen,
     out_of_reach,
     performed_twice,
@@ -48,6 +49,7 @@ def perform_alone(msg: Any) -> Any:
     depth = way_up(msg)
     if not is_decided(msg):
         msg["value"] = default_value(msg)
+        move_stream(msg)
     return way_down(msg, depth)
 
 

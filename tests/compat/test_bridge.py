@@ -336,3 +336,19 @@ def test_models_of_pyro_on_two_threads_at_once_are_refused_and_never_mixed_up():
     assert "rain" in outcomes["second"] and "another thread" in outcomes["second"]
     work("third", sprinkler)
     assert outcomes["third"] == 2
+
+
+def test_a_seeded_function_draws_what_the_seeded_generator_draws():
+    from contpoutine.compat import pyro as direct
+
+    def function():
+        return [direct.sample(f"x{i}", cp.distributions.RandInt(0, 1000)) for i in range(5)]
+
+    def generator():
+        drawn = []
+        for i in range(5):
+            drawn.append((yield cp.sample(f"x{i}", cp.distributions.RandInt(0, 1000))))
+        return drawn
+
+    both = [cp.run(poutine.seed(model, rng_seed=1)) for model in (function, generator)]
+    assert both[0] == both[1] and len(set(both[0])) == 5
