@@ -2,7 +2,7 @@
 
     python tests/matrix.py [--strict] [pytest arguments]
 
-Each Python gets an environment of its own (`.venv-3.12`, ...) with pytest and hypothesis and no
+Each Python gets an environment of its own (`.venv-3.12`, ...) with pytest, hypothesis, greenlet and no
 dependency of the package, so these tests also show that `core` and `capture` load without torch.
 The native part is compiled for each with warnings as errors, and CPython's own generator tests run on
 clones (see tests/conformance/run.py). A Python that is not found is named and skipped; with
@@ -26,7 +26,7 @@ VERSIONS = ("3.11", "3.12", "3.13")
 TESTS = ("tests/core", "tests/capture", "tests/testing", "tests/examples/test_minicont.py")
 CONFORMANCE = "tests/conformance/run.py"
 LAWS = "400"  # drawn models; the ordinary run draws more
-REQUIREMENTS = ("pytest", "hypothesis", "setuptools")
+REQUIREMENTS = ("pytest", "hypothesis", "greenlet", "setuptools")
 
 # Prints what a CPython is with which an environment and an extension can be made.
 PROBE = """

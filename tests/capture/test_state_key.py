@@ -375,8 +375,8 @@ def test_a_generator_in_a_local_is_told_by_its_place():
         yield choose(0, 1)
         return next(g)
 
-    assert joined(lambda: model(2))
-    assert not joined(lambda: model(3))
+    assert joined(functools.partial(model, 2))
+    assert not joined(functools.partial(model, 3))
 
 
 def test_a_value_that_is_dropped_does_not_count():
@@ -403,12 +403,12 @@ def test_handlers_are_part_of_a_state():
         return seen.total, last
 
     def keys(answers):
-        return {key for path, key in keyed(lambda: model(answers)) if len(path) == 2}
+        return {key for path, key in keyed(functools.partial(model, answers)) if len(path) == 2}
 
     assert len(keys((0, 1))) == 4
     assert len(keys((1, 1))) == 2
-    check_law(lambda: model((0, 1)))
-    check_law(lambda: model((1, 1)))
+    check_law(functools.partial(model, (0, 1)))
+    check_law(functools.partial(model, (1, 1)))
 
 
 def test_outside_objects_are_told_by_identity():

@@ -161,7 +161,8 @@ def test_samples_have_the_probabilities_of_their_paths(seed, states, calls) -> N
     )
     assert set(counts) <= set(exact)
     for key, q in exact.items():
-        assert abs(counts[key] / n - q) < 5.5 * math.sqrt(q * (1 - q) / n) + 1e-9
+        # What is rare comes in whole numbers, which no bell curve fits.
+        assert abs(counts[key] / n - q) < 5.5 * math.sqrt(q * (1 - q) / n) + 6 / n
 
 
 @settings(max_examples=40)
