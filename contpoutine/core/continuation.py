@@ -18,6 +18,7 @@ from contpoutine.core.ambient import AMBIENT
 from contpoutine.core.capture import STRATEGY, TAKING, WITNESS, Frames, Segment, provider
 from contpoutine.core.entering import Entered
 from contpoutine.core.messenger import Messenger
+from contpoutine.core.native import native
 from contpoutine.core.record import Answer
 from contpoutine.errors import CaptureError, FinishedError
 
@@ -334,6 +335,9 @@ class Continuation:
 
 def place(frames: Frames) -> tuple[int, int]:
     """Where in the code the top frame waits."""
+    if native is not None:
+        at: tuple[int, int] = native.place(frames[-1])
+        return at
     frame = frames[-1].gi_frame
     return id(frame.f_code), frame.f_lasti
 

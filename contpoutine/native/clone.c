@@ -1979,6 +1979,20 @@ native_fork_again(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* Where a suspended generator waits: (address of its code, byte offset). A frozen one shows no frame
+   to Python from 3.12 on. */
+static PyObject *
+native_place(PyObject *Py_UNUSED(module), PyObject *o)
+{
+    if (!PyGen_CheckExact(o) || compat_gen_is_finished((PyGenObject *)o)) {
+        PyErr_SetString(PyExc_TypeError, "a suspended generator is needed");
+        return NULL;
+    }
+    Frame *frame = compat_gen_frame((PyGenObject *)o);
+    return Py_BuildValue("(Ni)", PyLong_FromVoidPtr(compat_frame_code(frame)),
+                         compat_frame_lasti(frame));
+}
+
 static PyObject *
 native_watch(PyObject *Py_UNUSED(module), PyObject *args)
 {
@@ -2051,6 +2065,7 @@ static PyMethodDef clone_functions[] = {
     {"thaw", native_thaw, METH_O, "thaw(frozen): what freeze() froze can go on."},
     {"discard", native_discard, METH_O,
      "discard(frames): empty the list, dropping suspended generators without running them."},
+    {"place", native_place, METH_O, "Where a suspended generator waits: (id of its code, offset)."},
     {"fork_again", native_fork_again, METH_VARARGS,
      "fork_again(frame, n): fork a suspended generator n times, each copy dropped at once, as the "
      "explorer does it; for benchmarks."},
