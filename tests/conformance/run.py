@@ -17,6 +17,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -105,6 +106,8 @@ def run(name: str) -> int:
     """Run one module in this process; 0 if all is well."""
     sys.path.insert(0, str(ROOT))
     swap = build()
+    # A job in the background is started with the interrupt ignored; these tests raise it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     suite = unittest.defaultTestLoader.loadTestsFromName(name)
     swap.start()
     works = lives_in_clones()
